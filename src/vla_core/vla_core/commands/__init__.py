@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Sub-commands of `vla`, one module each."""

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Measure a policy's success in the simulation, without ROS and without real time.
+
+Every episode is a scene that training never saw. With --ablate the same scenes are run again with
+another colour named, where the block named now is the one to lift, and with black images, where
+nothing should succeed. Episodes are written as they end; --resume goes on with an interrupted run.
+
+  vla rollout --episodes 50 --ablate --output out/rollout
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--checkpoint", default="groot", help="shipped name or folder (default groot)"
+    )
+    parser.add_argument("--episodes", type=int, default=50, help="scenes (default 50)")
+    parser.add_argument(
+        "--first-seed", type=int, default=100_000, help="seed of the first scene (default 100000)"
+    )
+    parser.add_argument(
+        "--actions-per-inference",
+        type=int,
+        default=8,
+        metavar="N",
+        help="actions of a chunk that are executed before the next inference (default 8)",
+    )
+    parser.add_argument(
+        "--ablate", action="store_true", help="also swap the named colour, and blacken the images"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument(
+        "--output", type=Path, default=Path("out/rollout"), help="folder of the results"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the episodes; return the exit status.
+
+    Raises:
+        ConfigError: The seeds were seen in training, or a setting is out of range.
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    from rich.console import Console
+
+    from vla_core.evaluation.console import describe_episode, success_table
+    from vla_core.evaluation.episodes import CONDITIONS, NORMAL, append_result, read_results
+    from vla_core.evaluation.rollout import plan_episodes, run_rollout, summarize_rollout
+    from vla_core.evaluation.seeds import held_out_seeds
+    from vla_core.inference.policy import Policy
+
+    seeds = held_out_seeds(args.first_seed, args.episodes)
+    conditions = tuple(CONDITIONS) if args.ablate else (NORMAL,)
+    plans = plan_episodes(seeds, conditions)
+    settings = {
+        "checkpoint": args.checkpoint,
+        "first_seed": args.first_seed,
+        "scenes": args.episodes,
+        "actions_per_inference": args.actions_per_inference,
+    }
+    checkpoint_id = Policy.from_checkpoint(args.checkpoint).checkpoint_id
+    console = Console(highlight=False)
+    args.output.mkdir(parents=True, exist_ok=True)
+    lines, figures = args.output / "episodes.jsonl", args.output / "rollout.json"
+    if args.resume:
+        _check_resumable(figures, checkpoint_id, args.actions_per_inference)
+    else:
+        lines.unlink(missing_ok=True)
+    _write(figures, summarize_rollout(checkpoint_id, [], settings))
+    known = {(r.number, r.seed, r.condition): r for r in read_results(lines)}
+    done = [plan for plan in plans if (plan.number, plan.seed, plan.condition) in known]
+    results = [known[plan.number, plan.seed, plan.condition] for plan in done]
+    if results:
+        console.print(f"{len(results)} of {len(plans)} episodes are done already.")
+    rest = [plan for plan in plans if plan not in done]
+    try:
+        for result in run_rollout(
+            args.checkpoint,
+            rest,
+            actions_per_inference=args.actions_per_inference,
+            workers=args.workers,
+        ):
+            append_result(lines, result)
+            results.append(result)
+            console.print(describe_episode(result, len(plans)), soft_wrap=True)
+    finally:
+        _write(figures, summarize_rollout(checkpoint_id, results, settings))
+        if results:
+            console.print()
+            console.print(success_table(results))
+            console.print(f"figures in {figures}")
+    return 0
+
+
+def _check_resumable(figures: Path, checkpoint_id: str, actions_per_inference: int) -> None:
+    """Refuse to mix the episodes of two policies."""
+    from vla_core.errors import ConfigError
+
+    if not figures.exists():
+        return
+    earlier = json.loads(figures.read_text(encoding="utf-8"))
+    before = (earlier["checkpoint_id"], earlier["settings"]["actions_per_inference"])
+    if before != (checkpoint_id, actions_per_inference):
+        raise ConfigError(
+            f"{figures} is of checkpoint {before[0]} with {before[1]} actions per inference, not "
+            f"of {checkpoint_id} with {actions_per_inference}; choose another --output, or start "
+            "over without --resume."
+        )
+
+
+def _write(path: Path, figures: dict[str, Any]) -> None:
+    path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: MIT
+"""Building blocks of a report: a page that carries its style and pictures and loads nothing."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from PIL import Image
+
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0 auto; max-width: 1180px; padding: 20px 16px 48px; background: #fff;
+  color: #1c2026; font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+h1 { font-size: 1.55rem; line-height: 1.2; margin: 0 0 4px; }
+h2 { font-size: 1.1rem; margin: 36px 0 10px; }
+p { margin: 6px 0; max-width: 75ch; }
+.muted { color: #6b7280; font-size: .88rem; }
+.cards { display: grid; grid-template-columns: repeat(auto-fill, minmax(158px, 1fr)); gap: 10px;
+  margin: 20px 0 0; }
+.card { border: 1px solid #e5e7eb; border-radius: 8px; padding: 10px 12px; }
+.card b { display: block; font-size: 1.35rem; line-height: 1.3;
+  font-variant-numeric: tabular-nums; }
+.card span { display: block; color: #6b7280; font-size: .8rem; line-height: 1.35; }
+.wide { overflow-x: auto; -webkit-overflow-scrolling: touch; }
+.tall { max-height: 900px; overflow-y: auto; }
+.wide img { display: block; width: 100%; min-width: 900px; }
+table { border-collapse: collapse; font-size: .88rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: 5px 14px 5px 0; border-bottom: 1px solid #e5e7eb;
+  white-space: nowrap; }
+th { color: #6b7280; font-weight: 600; }
+td.number, th.number { text-align: right; }
+.good { color: #15803d; font-weight: 600; }
+.bad { color: #b91c1c; font-weight: 600; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr));
+  gap: 18px; }
+figure { margin: 0; }
+figure img { display: block; width: 100%; }
+figcaption { font-size: .88rem; margin-bottom: 2px; }
+@media (max-width: 600px) { th, td { padding-right: 10px; }
+  td.label:first-child { white-space: normal; min-width: 9.5em; line-height: 1.3; } }
+"""
+
+
+def page(title: str, sections: Sequence[str]) -> str:
+    """Return a whole HTML document.
+
+    Args:
+        title: Plain text.
+        sections: HTML of the body.
+    """
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        + "\n".join(sections)
+        + "\n</body>\n</html>\n"
+    )
+
+
+def section(title: str, content: str) -> str:
+    """Put a heading, plain text, over HTML content."""
+    return f"<h2>{escape(title)}</h2>\n{content}"
+
+
+def wide(content: str) -> str:
+    """Let HTML content scroll sideways where the screen is narrow."""
+    return f'<div class="wide">{content}</div>'
+
+
+def tall(content: str) -> str:
+    """Let HTML content of any length scroll within a box."""
+    return f'<div class="tall">{content}</div>'
+
+
+def card(value: str, label: str, *, is_good: bool = True) -> str:
+    """Show one figure with its meaning, both plain text; a figure that is not good is red."""
+    number = f"<b>{escape(value)}</b>" if is_good else f'<b class="bad">{escape(value)}</b>'
+    return f'<div class="card">{number}<span>{escape(label)}</span></div>'
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Render a table.
+
+    Args:
+        head: Label of each column; one that starts with '#' aligns its column to the right.
+        rows: HTML of the cells.
+    """
+    number = [label.startswith("#") for label in head]
+
+    def cells(tag: str, values: Sequence[str]) -> str:
+        return "".join(
+            f'<{tag} class="{"number" if right else "label" if len(value) > 20 else "word"}">'
+            f"{value}</{tag}>"
+            for value, right in zip(values, number, strict=True)
+        )
+
+    labels = [escape(label.removeprefix("#")) for label in head]
+    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
+    return wide(f"<table><tr>{cells('th', labels)}</tr>{body}</table>")
+
+
+def figures(svgs: Mapping[str, str]) -> str:
+    """Lay figures out in as many columns as fit.
+
+    Args:
+        svgs: SVG by caption.
+    """
+    # As images, because inline figures would share one name space of identifiers.
+    parts = [
+        f"<figure><figcaption>{escape(caption)}</figcaption>"
+        f'<img alt="{escape(caption)}" src="{_data_uri(svg.encode(), "image/svg+xml")}"></figure>'
+        for caption, svg in svgs.items()
+    ]
+    return f'<div class="plots">{"".join(parts)}</div>'
+
+
+def picture(image: Image.Image, description: str) -> str:
+    """Embed a picture, as JPEG to keep the page small."""
+    buffer = io.BytesIO()
+    image.convert("RGB").save(buffer, format="JPEG", quality=82)
+    return f'<img alt="{escape(description)}" src="{_data_uri(buffer.getvalue(), "image/jpeg")}">'
+
+
+def _data_uri(data: bytes, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(data).decode()}"

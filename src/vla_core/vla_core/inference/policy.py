@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: MIT
+"""A checkpoint that is ready to act: observation in, action chunk in robot units out.
+
+The gymnasium loop, replay and the robot's node use this class, so that the same observation gives
+the identical chunk everywhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vla_core.errors import CheckpointError, ContractError, SafetyError, ShapeError
+from vla_core.models.frameworks import AbstractVLA
+from vla_core.processing.contract import RobotContract, load_contract
+from vla_core.processing.pipeline import PROCESSING_NAME, ProcessingPipeline
+from vla_core.types import ActionChunk, Observation
+
+_SHIPPED = Path(__file__).parents[1] / "checkpoints"
+_WEIGHTS_NAME = "model.safetensors"
+_FILES = ("config.json", _WEIGHTS_NAME, PROCESSING_NAME)
+_MASK_64 = (1 << 64) - 1
+
+
+class Policy:
+    """A model with the processing that it was trained with.
+
+    Args:
+        model: Model; it is put into eval mode.
+        pipeline: Processing that the model was trained with.
+        checkpoint_id: Short hash of the weights.
+        contract: The robot that the policy acts on; None for the one that it was trained on.
+        num_threads: Threads of torch in this process. More than one makes the time of an
+            inference depend on the busiest core.
+
+    Raises:
+        CheckpointError: The model and the processing do not fit each other.
+        ContractError: The contract does not fit the one that the model was trained on.
+    """
+
+    def __init__(
+        self,
+        model: AbstractVLA,
+        pipeline: ProcessingPipeline,
+        checkpoint_id: str,
+        *,
+        contract: RobotContract | None = None,
+        num_threads: int = 1,
+    ) -> None:
+        _require_fitting_model(model, pipeline)
+        if contract is not None:
+            _require_fitting_contract(contract, pipeline.contract)
+        torch.set_num_threads(num_threads)
+        self.model = model.eval()
+        self.pipeline = pipeline
+        self.checkpoint_id = checkpoint_id
+        self.contract = contract or pipeline.contract
+        self._generator = torch.Generator()
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path_or_name: str | Path,
+        *,
+        contract: RobotContract | str | Path | None = None,
+        num_threads: int = 1,
+    ) -> Policy:
+        """Open a checkpoint directory with config.json, model.safetensors and processing.json.
+
+        Args:
+            path_or_name: Directory, or the name of a shipped checkpoint such as ``'groot'``.
+            contract: The robot to act on, as an object, name or path; None for the robot that
+                the policy was trained on.
+            num_threads: Threads of torch in this process.
+
+        Raises:
+            CheckpointError: A file is missing, damaged, or does not fit the others.
+            ContractError: The robot is not one that the policy was trained for; the message says
+                what differs.
+        """
+        directory = find_checkpoint(path_or_name)
+        pipeline = ProcessingPipeline.load(directory)
+        if isinstance(contract, (str, Path)):
+            contract = load_contract(contract)
+        if contract is not None:
+            _require_fitting_contract(contract, pipeline.contract)
+        return cls(
+            AbstractVLA.from_pretrained(directory),
+            pipeline,
+            _short_hash(directory / _WEIGHTS_NAME),
+            contract=contract,
+            num_threads=num_threads,
+        )
+
+    @torch.inference_mode()
+    def predict_chunk(self, observation: Observation, *, seed: int = 0) -> ActionChunk:
+        """Answer an observation with a chunk of actions.
+
+        The noise of the sampler comes from the seed and the stamp of the observation alone: the
+        same pair gives the same chunk, in any process and in any order of calls.
+
+        Args:
+            observation: What the robot sees and measures.
+            seed: Selects one of the chunks that the policy may answer with.
+
+        Raises:
+            ShapeError: The observation is not what the contract describes.
+            SafetyError: The model returned a value that is not finite.
+        """
+        batch = self.pipeline.to_batch([observation])
+        self._generator.manual_seed(mix_seed(seed, observation.stamp_ns))
+        predicted = self.model.predict_chunk(**batch, generator=self._generator)
+        expected = (1, self.pipeline.chunk_size, len(self.contract.action.joints))
+        if predicted.shape != expected:
+            raise ShapeError(f"model must return {list(expected)}, got {list(predicted.shape)}.")
+        policy_actions = predicted[0].float().numpy()  # [K, A]
+        if not np.isfinite(policy_actions).all():
+            raise SafetyError(
+                f"checkpoint {self.checkpoint_id} predicted a value that is not finite for the "
+                f"observation at {observation.stamp_ns} ns; stop the arm."
+            )
+        return ActionChunk(
+            actions=self.pipeline.unnormalize_actions(policy_actions.astype(np.float64)),
+            policy_actions=policy_actions,
+            joints=self.contract.action.joints,
+            dt_s=self.contract.action.dt_s,
+            stamp_ns=observation.stamp_ns,
+            checkpoint_id=self.checkpoint_id,
+            instruction=observation.instruction,
+            kind=self.contract.action.kind,
+        )
+
+    def warm_up(self) -> None:
+        """Predict once on a black observation, so that the first real one takes no longer."""
+        cameras = self.contract.cameras
+        frames = {n: np.zeros((c.height, c.width, 3), np.uint8) for n, c in cameras.items()}
+        self.predict_chunk(
+            Observation(
+                images=frames,
+                state=self.pipeline.state_statistics.mean,
+                instruction="",
+                stamp_ns=0,
+                image_stamps_ns=dict.fromkeys(cameras, 0),
+                state_stamp_ns=0,
+            )
+        )
+
+
+def find_checkpoint(path_or_name: str | Path) -> Path:
+    """Return the directory of a checkpoint, given by path or by the name of a shipped one.
+
+    Raises:
+        CheckpointError: There is no such directory, or it lacks a file.
+    """
+    directory = Path(path_or_name)
+    if not directory.is_dir():
+        directory = _SHIPPED / directory
+    if not directory.is_dir():
+        names = sorted(path.name for path in _SHIPPED.glob("*") if path.is_dir())
+        shipped = ", ".join(repr(name) for name in names) or "none"
+        raise CheckpointError(
+            f"checkpoint '{path_or_name}' is neither a directory nor shipped; shipped: {shipped}."
+        )
+    missing = [name for name in _FILES if not (directory / name).is_file()]
+    if missing:
+        found = ", ".join(sorted(path.name for path in directory.iterdir())) or "nothing"
+        raise CheckpointError(
+            f"checkpoint '{directory}' lacks {', '.join(missing)}; it holds {found}."
+        )
+    return directory
+
+
+def mix_seed(seed: int, stamp_ns: int) -> int:
+    """Return one well-spread 64-bit seed for a pair, the same in every process.
+
+    Source: the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+    """
+    mixed = _finalize(_finalize(seed & _MASK_64) + stamp_ns & _MASK_64)
+    return mixed & (_MASK_64 >> 1)
+
+
+def _finalize(value: int) -> int:
+    value = value + 0x9E3779B97F4A7C15 & _MASK_64
+    value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK_64
+    value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK_64
+    return value ^ value >> 31
+
+
+def _short_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()[:12]
+
+
+def _require_fitting_contract(contract: RobotContract, trained: RobotContract) -> None:
+    differences = trained.differences(contract)
+    if differences:
+        lines = "\n".join(f"  {line}" for line in differences)
+        raise ContractError(
+            f"the checkpoint was trained on robot '{trained.robot}' and does not fit the contract "
+            f"of '{contract.robot}' (checkpoint != contract):\n{lines}\n"
+            "Use the contract of the training data, or train on data of this robot."
+        )
+
+
+def _require_fitting_model(model: AbstractVLA, pipeline: ProcessingPipeline) -> None:
+    config = {**model.get_config(), "chunk_size": model.chunk_length}
+    expected = {
+        "action_dim": len(pipeline.contract.action.joints),
+        "state_dim": len(pipeline.contract.state.joints),
+        "num_cameras": len(pipeline.contract.cameras),
+        "chunk_size": pipeline.chunk_size,
+    }
+    wrong = [
+        f"{name} is {config[name]} in the model, {value} in the processing"
+        for name, value in expected.items()
+        if config.get(name, value) != value
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"model and processing do not fit each other: {'; '.join(wrong)}; "
+            "a checkpoint's config.json and processing.json come from one training."
+        )

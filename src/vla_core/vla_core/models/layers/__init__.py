@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Blocks that several models are made of."""

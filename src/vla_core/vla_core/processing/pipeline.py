@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: MIT
+"""One object that turns observations into batches and actions back into robot units.
+
+Training, replay and the robot use the same instance of it: it is saved in the checkpoint as
+``processing.json``, with the contract and the statistics of the training data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vla_core.errors import CheckpointError, ConfigError, ShapeError
+from vla_core.processing.contract import RobotContract
+from vla_core.processing.images import frames_to_tensor
+from vla_core.processing.normalization import Normalizer, Statistics, Values
+from vla_core.processing.value_checks import quoted, require_count, require_keys
+from vla_core.types import Observation
+
+PROCESSING_NAME = "processing.json"
+
+_FORMAT = 1
+_KEYS = (
+    "format",
+    "contract",
+    "normalization",
+    "image_size",
+    "chunk_size",
+    "state_statistics",
+    "action_statistics",
+)
+
+
+class ProcessingPipeline:
+    """From observations to a batch, and from normalised actions to robot units.
+
+    Args:
+        contract: The robot that the data comes from.
+        state_statistics: Statistics of the recorded states, in the order of the contract.
+        action_statistics: Statistics of the recorded actions, in the order of the contract.
+        image_size: Height and width in pixels of the images that the model takes.
+        chunk_size: Number of actions K that the model returns.
+        normalization: One of ``vla_core.processing.normalization.NORMALIZATION_MODES``.
+
+    Raises:
+        ConfigError: Statistics are missing or do not fit the contract, or a size is not positive.
+    """
+
+    def __init__(
+        self,
+        contract: RobotContract,
+        state_statistics: Statistics,
+        action_statistics: Statistics,
+        image_size: int = 96,
+        chunk_size: int = 16,
+        normalization: str = "min_max",
+    ) -> None:
+        require_count("image_size", image_size)
+        require_count("chunk_size", chunk_size)
+        self.contract = contract
+        self.image_size = image_size
+        self.chunk_size = chunk_size
+        self.normalization = normalization
+        self._state = Normalizer(normalization, state_statistics)
+        self._actions = Normalizer(normalization, action_statistics)
+        for name, statistics, joints in (
+            ("state", state_statistics, contract.state.joints),
+            ("action", action_statistics, contract.action.joints),
+        ):
+            if statistics.dim != len(joints):
+                raise ConfigError(
+                    f"{name}_statistics must have {len(joints)} dimensions, one per joint of "
+                    f"{name}.joints {list(joints)}, got {statistics.dim}."
+                )
+
+    @property
+    def state_statistics(self) -> Statistics:
+        """Statistics of the recorded states."""
+        return self._state.statistics
+
+    @property
+    def action_statistics(self) -> Statistics:
+        """Statistics of the recorded actions."""
+        return self._actions.statistics
+
+    def to_batch(self, observations: Sequence[Observation]) -> dict[str, Any]:
+        """Build the inputs of a framework.
+
+        Args:
+            observations: One per row of the batch.
+
+        Returns:
+            ``images`` float32 [B, N, 3, h, w] in [0, 1], ``text`` list of B strings, and
+            ``proprioception`` normalised float32 [B, S].
+
+        Raises:
+            ShapeError: A camera is missing, a frame or state is not what the contract says, or a
+                state is not finite.
+        """
+        if not observations:
+            raise ShapeError("observations must hold at least one observation, got none.")
+        for observation in observations:
+            self._require_cameras(observation.images)
+        frames = {
+            name: [observation.images[name] for observation in observations]
+            for name in self.contract.cameras
+        }
+        states = np.stack([self._checked_state(observation.state) for observation in observations])
+        return {
+            "images": self.to_images(frames),
+            "text": [observation.instruction for observation in observations],
+            "proprioception": torch.from_numpy(self.normalize_state(states).astype(np.float32)),
+        }
+
+    def to_images(
+        self, frames: Mapping[str, NDArray[np.uint8] | Sequence[NDArray[np.uint8]]]
+    ) -> torch.Tensor:
+        """Resize the frames of all cameras, in the order of the contract.
+
+        Args:
+            frames: RGB frames by camera, uint8 [B, H, W, 3] or B times [H, W, 3].
+
+        Returns:
+            Images in [0, 1], float32 [B, N, 3, h, w].
+
+        Raises:
+            ShapeError: A camera is missing, or a frame has another size than the contract says.
+        """
+        self._require_cameras(frames)
+        images = []
+        for name, camera in self.contract.cameras.items():
+            for frame in frames[name]:
+                if frame.dtype != np.uint8 or frame.shape != (camera.height, camera.width, 3):
+                    raise ShapeError(
+                        f"image of camera '{name}' must be uint8 [{camera.height}, "
+                        f"{camera.width}, 3] by the contract of '{self.contract.robot}', "
+                        f"got {frame.dtype} {list(frame.shape)}."
+                    )
+            images.append(frames_to_tensor(frames[name], self.image_size))
+        return torch.stack(images, dim=1)
+
+    def normalize_state(self, state: Values) -> Values:
+        """Map joint positions in robot units to the policy's space, [..., S]."""
+        return self._state.normalize(state)
+
+    def normalize_actions(self, actions: Values) -> Values:
+        """Map actions in robot units to the policy's space, [..., A]."""
+        return self._actions.normalize(actions)
+
+    def unnormalize_actions(self, actions: Values) -> Values:
+        """Map actions of the policy's space to robot units, [..., A]."""
+        return self._actions.unnormalize(actions)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain JSON values that ``from_dict`` reads back exactly."""
+        return {
+            "format": _FORMAT,
+            "contract": self.contract.to_dict(),
+            "normalization": self.normalization,
+            "image_size": self.image_size,
+            "chunk_size": self.chunk_size,
+            "state_statistics": self.state_statistics.to_dict(),
+            "action_statistics": self.action_statistics.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, data: object) -> ProcessingPipeline:
+        """Rebuild a pipeline from plain values.
+
+        Raises:
+            ConfigError: A key is missing or unknown, or a value is not valid.
+            ShapeError: Statistics differ in length or are not finite.
+        """
+        values = require_keys("processing", data, _KEYS)
+        if values["format"] != _FORMAT:
+            raise ConfigError(
+                f"processing format {values['format']!r} is unknown; this version reads {_FORMAT}."
+            )
+        return cls(
+            contract=RobotContract.from_dict(values["contract"]),
+            state_statistics=_statistics("state_statistics", values),
+            action_statistics=_statistics("action_statistics", values),
+            image_size=values["image_size"],
+            chunk_size=values["chunk_size"],
+            normalization=values["normalization"],
+        )
+
+    def save(self, directory: str | Path) -> None:
+        """Write ``processing.json`` into a checkpoint directory."""
+        path = Path(directory) / PROCESSING_NAME
+        path.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, directory: str | Path) -> ProcessingPipeline:
+        """Read ``processing.json`` of a checkpoint directory.
+
+        Raises:
+            CheckpointError: The file is missing, is no JSON, or does not describe a pipeline.
+        """
+        path = Path(directory) / PROCESSING_NAME
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise CheckpointError(f"{path} cannot be read: {error.strerror or error}.") from error
+        except (ValueError, RecursionError) as error:
+            raise CheckpointError(f"{path} is not valid JSON ({error}); save it again.") from error
+        try:
+            return cls.from_dict(data)
+        except (ConfigError, ShapeError) as error:
+            raise CheckpointError(f"{path} cannot be used: {error}") from error
+
+    def _require_cameras(self, frames: Mapping[str, Any]) -> None:
+        missing = [name for name in self.contract.cameras if name not in frames]
+        if missing:
+            raise ShapeError(
+                f"images lack camera {quoted(missing)}; the contract of "
+                f"'{self.contract.robot}' has {quoted(self.contract.cameras)}, "
+                f"got {quoted(frames)}."
+            )
+
+    def _checked_state(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
+        joints = self.contract.state.joints
+        if state.shape != (len(joints),):
+            raise ShapeError(
+                f"state must be [{len(joints)}], the positions of {', '.join(joints)}, "
+                f"got {list(state.shape)}."
+            )
+        if not np.isfinite(state).all():
+            wrong = [
+                f"{j} = {v}" for j, v in zip(joints, state, strict=True) if not np.isfinite(v)
+            ]
+            raise ShapeError(f"state must be finite, got {', '.join(wrong)}.")
+        return np.asarray(state, dtype=np.float64)
+
+
+def _statistics(name: str, values: Mapping[str, Any]) -> Statistics:
+    try:
+        return Statistics.from_dict(values[name])
+    except (ConfigError, ShapeError) as error:
+        raise type(error)(f"{name}: {error}") from None

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Checks of values that come from YAML or JSON, each with an error that says what is valid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from vla_core.errors import ConfigError
+
+SLOWEST_RATE_HZ = 0.1
+FASTEST_RATE_HZ = 10_000.0
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """SafeLoader that refuses a repeated key, of which YAML would silently keep the last.
+
+    A scalar that cannot be read as its tag says, such as the date 2026-99-99, is a YAMLError.
+    """
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """Build a value as SafeLoader does.
+
+        Raises:
+            yaml.constructor.ConstructorError: A scalar is not what its tag says.
+        """
+        try:
+            return super().construct_object(node, deep)
+        except ConfigError:
+            raise
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} is no valid {node.tag}: {error}", node.start_mark
+            ) from error
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Build a mapping as SafeLoader does.
+
+        Raises:
+            ConfigError: A key is given twice, or is a list or a mapping.
+        """
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(
+                    f"key in line {key.start_mark.line + 1} must be a name, got a {key.id}."
+                )
+            if key.value in seen:
+                line = key.start_mark.line + 1
+                raise ConfigError(f"key '{key.value}' is given twice, again in line {line}.")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+def quoted(names: Iterable[object]) -> str:
+    """Return names in quotes, separated by commas, for a message."""
+    return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def require_keys(name: str, data: object, valid: Sequence[str]) -> Mapping[str, Any]:
+    """Return data if it is a mapping with exactly the valid keys, else raise ConfigError."""
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            f"{name} must be a mapping with the keys {', '.join(valid)}, got {data!r}."
+        )
+    unknown = [key for key in data if key not in valid]
+    if unknown:
+        raise ConfigError(
+            f"{name} has unknown key {quoted(unknown)}; valid keys: {', '.join(valid)}."
+        )
+    missing = [key for key in valid if key not in data]
+    if missing:
+        raise ConfigError(f"{name} lacks {quoted(missing)}; its keys are {', '.join(valid)}.")
+    return data
+
+
+def require_text(name: str, value: object) -> None:
+    """Raise ConfigError unless the value is a non-empty string."""
+    if not isinstance(value, str) or not value:
+        raise ConfigError(f"{name} must be a non-empty string, got {value!r}.")
+
+
+def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ConfigError unless the value is one of the choices."""
+    if value not in choices:
+        raise ConfigError(f"{name} {value!r} is unknown; available: {quoted(choices)}.")
+
+
+def require_count(name: str, value: object) -> None:
+    """Raise ConfigError unless the value is a whole number above zero."""
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise ConfigError(f"{name} must be a positive whole number, got {value!r}.")
+
+
+def require_number(name: str, value: object) -> None:
+    """Raise ConfigError unless the value is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
+        raise ConfigError(f"{name} must be a finite number, got {_shown(value)}.")
+
+
+def require_positive(name: str, value: float) -> None:
+    """Raise ConfigError unless the value is a finite number above zero."""
+    require_number(name, value)
+    if value <= 0:
+        raise ConfigError(f"{name} must be positive, got {value!r}.")
+
+
+def require_rate(name: str, value: float) -> None:
+    """Raise ConfigError unless the value is a rate in Hz at which an arm can be driven."""
+    require_number(name, value)
+    if not SLOWEST_RATE_HZ <= value <= FASTEST_RATE_HZ:
+        raise ConfigError(
+            f"{name} must be between {SLOWEST_RATE_HZ:g} and {FASTEST_RATE_HZ:g} Hz, "
+            f"got {value!r}."
+        )
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number that no float holds.
+        return False
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and not _is_finite(value):
+        return f"a whole number of {value.bit_length()} bits"
+    return repr(value)
+
+
+def require_unique_names(name: str, values: object) -> tuple[str, ...]:
+    """Return a list of names as a tuple, or raise ConfigError."""
+    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+        raise ConfigError(f"{name} must be a list of names, got {values!r}.")
+    wrong = [value for value in values if not isinstance(value, str) or not value]
+    if wrong:
+        raise ConfigError(f"{name} must be a list of names, got {wrong[0]!r} in it.")
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ConfigError(f"{name} names {quoted(repeated)} more than once.")
+    return tuple(values)

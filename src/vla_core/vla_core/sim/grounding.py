@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: MIT
+"""Renders of the table-top with the whereabouts of every block, to pre-train a VLM on.
+
+Each is a scene with the arm at a random place: anywhere above the table, close to a block,
+or holding one. The labels say where each block appears in each image and where it lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_core.errors import ConfigError
+from vla_core.sim.expert import ArmKinematics
+from vla_core.sim.scene import BLOCK_SIZE_M, CAMERAS, COLOURS, HOME, RENDER_SIZE, TabletopSim
+
+POSE_DIM = 5
+POSITION_SCALE_M = 0.25
+_MIN_VISIBLE_PIXELS = 20
+_HELD_OPENING_M = BLOCK_SIZE_M / 2 - 0.0012
+_CENTRE_M = np.array([0.33, 0.0, 0.06])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroundingData:
+    """Rendered scenes and where their blocks are.
+
+    Attributes:
+        images: Front and wrist frames, uint8 [M, N, H, W, 3] of M scenes.
+        visible: Whether a camera sees a block, bool [M, N, colours].
+        centre: Centre of the block's visible pixels, as (x, y) in [0, 1] of the image,
+            float32 [M, N, colours, 2]; 0 where not visible.
+        pose: Place and yaw of the block, float32 [M, N, colours, POSE_DIM]: position (x, y, z)
+            less a centre, over POSITION_SCALE_M, and (sin, cos) of four times the yaw. For the
+            front camera in the base frame, for the wrist camera in the tool frame.
+    """
+
+    images: NDArray[np.uint8]
+    visible: NDArray[np.bool_]
+    centre: NDArray[np.float32]
+    pose: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Number of scenes."""
+        return len(self.images)
+
+    def rows(self, rows: slice) -> GroundingData:
+        """Return some of the scenes, without copying."""
+        return GroundingData(
+            **{field.name: getattr(self, field.name)[rows] for field in fields(self)}
+        )
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[GroundingData]) -> GroundingData:
+        """Join the scenes of several parts."""
+        return cls(
+            **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(cls)}
+        )
+
+
+class SceneSampler:
+    """Draws scenes for the arm: also where an episode of the expert may start from."""
+
+    def __init__(self, sim: TabletopSim) -> None:
+        """Draw the arm's places for one simulation."""
+        self._sim = sim
+        self._kinematics = ArmKinematics()
+
+    def anywhere(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return joint positions [7] with the tool anywhere above the table."""
+        position = rng.uniform([0.20, -0.22, 0.06], [0.45, 0.22, 0.30])
+        return self._reach(rng, position)
+
+    def near_block(self, rng: np.random.Generator, colour: str) -> NDArray[np.float64]:
+        """Return joint positions [7] with the tool above or beside a block's place."""
+        block, yaw = self._sim.block_pose(colour)
+        height = block[2] + rng.uniform(0.0, 0.12)
+        spread = 0.004 + 0.25 * max(0.0, height - block[2] - 0.02)
+        position = np.array([*(block[:2] + rng.normal(0.0, spread, 2)), height])
+        return self._reach(rng, position, yaw + rng.normal(0.0, 0.1 + 2.0 * spread))
+
+    def holding(self, rng: np.random.Generator, colour: str) -> NDArray[np.float64]:
+        """Return joint positions [7] around a block, which is moved into the fingers."""
+        position = rng.uniform([0.24, -0.19, 0.022], [0.43, 0.19, 0.18])
+        yaw = rng.uniform(-np.pi / 4, np.pi / 4)
+        self._sim.set_block_pose(colour, position - [0.0, 0.0, 0.002], yaw)
+        return self._reach(rng, position, yaw, _HELD_OPENING_M)
+
+    def _reach(
+        self,
+        rng: np.random.Generator,
+        position: NDArray[np.float64],
+        yaw: float | None = None,
+        opening: float | None = None,
+    ) -> NDArray[np.float64]:
+        yaw = float(rng.uniform(-1.0, 1.0)) if yaw is None else float(np.clip(yaw, -1.5, 1.5))
+        arm = self._kinematics.solve(HOME[:-1], position, yaw)
+        is_open = rng.random() < 0.7
+        drawn = rng.uniform(0.036, 0.044) if is_open else rng.uniform(0.0, 0.044)
+        return np.append(arm, drawn if opening is None else opening)
+
+
+def render_grounding_data(num_scenes: int, first_seed: int, image_size: int) -> GroundingData:
+    """Render scenes with labels.
+
+    The images are rendered at the camera's size and reduced to `image_size` by area, as a policy
+    sees them.
+
+    Args:
+        num_scenes: How many.
+        first_seed: Seed of the first scene; each next scene takes the next seed.
+        image_size: Side of the images, px; must divide RENDER_SIZE.
+
+    Returns:
+        The scenes.
+
+    Raises:
+        ConfigError: If the image size does not divide RENDER_SIZE.
+    """
+    if RENDER_SIZE % image_size:
+        raise ConfigError(f"image_size must divide {RENDER_SIZE}, got {image_size}.")
+    sim = TabletopSim()
+    sampler = SceneSampler(sim)
+    scenes = []
+    for seed in range(first_seed, first_seed + num_scenes):
+        rng = np.random.default_rng(seed)
+        target = sim.reset(seed)
+        kind = rng.choice(["anywhere", "near", "holding"], p=[0.4, 0.4, 0.2])
+        if kind == "anywhere":
+            positions = sampler.anywhere(rng)
+        elif kind == "near":
+            positions = sampler.near_block(rng, target)
+        else:
+            positions = sampler.holding(rng, target)
+        sim.set_joint_positions(positions)
+        scenes.append(_label(sim, image_size))
+    sim.close()
+    return GroundingData.concatenate(scenes)
+
+
+def _label(sim: TabletopSim, image_size: int) -> GroundingData:
+    images, visible, centre, pose = [], [], [], []
+    tool, rotation = sim.tool_pose()
+    tool_yaw = np.arctan2(rotation[1, 1], rotation[0, 1]) - np.pi / 2
+    for camera in CAMERAS:
+        images.append(_reduce(sim.render(camera), image_size))
+        blocks = sim.render_segmentation(camera)
+        for index, colour in enumerate(COLOURS):
+            rows, columns = np.nonzero(blocks == index)
+            is_visible = len(rows) >= _MIN_VISIBLE_PIXELS
+            visible.append(is_visible)
+            middle = (columns.mean() + 0.5, rows.mean() + 0.5) if is_visible else (0.0, 0.0)
+            centre.append(np.array(middle) / RENDER_SIZE)
+            block, yaw = sim.block_pose(colour)
+            if camera == "wrist":
+                place, angle = rotation.T @ (block - tool), yaw - tool_yaw
+            else:
+                place, angle = block - _CENTRE_M, yaw
+            pose.append([*(place / POSITION_SCALE_M), np.sin(4 * angle), np.cos(4 * angle)])
+    shape = (1, len(CAMERAS), len(COLOURS))
+    return GroundingData(
+        images=np.stack(images)[None],
+        visible=np.array(visible).reshape(shape),
+        centre=np.array(centre, dtype=np.float32).reshape(*shape, 2),
+        pose=np.array(pose, dtype=np.float32).reshape(*shape, POSE_DIM),
+    )
+
+
+def _reduce(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Shrink a square image [H, H, 3] to [size, size, 3] by averaging whole pixels."""
+    factor = len(image) // size
+    means = image.reshape(size, factor, size, factor, 3).mean(axis=(1, 3))
+    return np.round(means).astype(np.uint8)

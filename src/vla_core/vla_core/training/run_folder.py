@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: MIT
+"""The folder of a training run: recipe, checkpoints, losses, plot, and the policy."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+import vla_core
+from vla_core.dataset.reader import EpisodeDataset
+from vla_core.models.frameworks import AbstractVLA
+from vla_core.processing.pipeline import ProcessingPipeline
+from vla_core.training.checkpoint import Checkpoints
+from vla_core.training.plot import plot_losses
+from vla_core.training.recipe import TrainRecipe, load_recipe
+
+
+class MetricsLog:
+    """A CSV file with one row per step, which a resumed run continues.
+
+    Args:
+        path: The file; it is created with the first row.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: io.TextIOWrapper | None = None
+        self._writer: csv.DictWriter[str] | None = None
+
+    def append(self, step: int, figures: Mapping[str, float]) -> None:
+        """Write the figures of a step."""
+        if self._writer is None:
+            is_new = not self.path.is_file()
+            self._file = self.path.open("a", newline="", encoding="utf-8")
+            self._writer = csv.DictWriter(self._file, ["step", *figures])
+            if is_new:
+                self._writer.writeheader()
+        self._writer.writerow({"step": step, **{k: f"{v:.9g}" for k, v in figures.items()}})
+
+    def flush(self) -> None:
+        """Bring all rows to the file."""
+        if self._file is not None:
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file; a later row opens it again."""
+        if self._file is not None:
+            self._file.close()
+        self._file = self._writer = None
+
+    def keep_until(self, step: int) -> None:
+        """Remove the rows after a step, which a resumed run writes again."""
+        rows = [row for row in self._rows() if int(row["step"]) <= step]
+        self.close()
+        self.path.unlink(missing_ok=True)
+        for row in rows:
+            figures = {key: float(value) for key, value in row.items() if key != "step"}
+            self.append(int(row["step"]), figures)
+        self.close()
+
+    def column(self, name: str) -> tuple[list[int], list[float]]:
+        """Return steps and the values of a column."""
+        self.flush()
+        rows = self._rows()
+        return [int(row["step"]) for row in rows], [float(row[name]) for row in rows]
+
+    def _rows(self) -> list[dict[str, str]]:
+        if not self.path.is_file():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+
+class RunFolder:
+    """Names and writes what a run leaves behind.
+
+    Args:
+        root: Folder of the run.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.recipe_path = root / "recipe.yaml"
+        self.policy_path = root / "policy"
+        self.checkpoints = Checkpoints(root / "checkpoints")
+        self.losses = MetricsLog(root / "loss.csv")
+        self.validations = MetricsLog(root / "validation.csv")
+
+    def clear(self) -> None:
+        """Remove what an earlier run left here."""
+        for path in (self.policy_path, self.checkpoints.root):
+            shutil.rmtree(path, ignore_errors=True)
+        for path in (self.losses.path, self.validations.path, self.root / "loss.png"):
+            path.unlink(missing_ok=True)
+
+    def write_recipe(self, recipe: TrainRecipe) -> None:
+        """Keep the recipe, with all overrides applied."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        text = yaml.safe_dump(_plain(recipe.to_dict()), sort_keys=False)
+        self.recipe_path.write_text(text, encoding="utf-8")
+
+    def read_recipe(self) -> TrainRecipe:
+        """Return the recipe that was kept."""
+        return load_recipe(self.recipe_path)
+
+    def plot(self) -> None:
+        """Draw loss.png."""
+        steps, losses = self.losses.column("loss")
+        if steps:
+            plot_losses(self.root / "loss.png", steps, losses, *self.validations.column("error"))
+
+    def write_policy(
+        self, model: AbstractVLA, pipeline: ProcessingPipeline, provenance: Mapping[str, Any]
+    ) -> None:
+        """Write the folder that `vla_core.inference.Policy` loads, and put it in place at once.
+
+        Args:
+            model: Its present weights are saved.
+            pipeline: Goes into processing.json.
+            provenance: Goes into training.json.
+        """
+        partial = self.root / ".policy.partial"
+        replaced = self.root / ".policy.replaced"
+        for path in (partial, replaced):
+            shutil.rmtree(path, ignore_errors=True)
+        partial.mkdir(parents=True)
+        model.save_pretrained(partial)
+        pipeline.save(partial)
+        _write_json(partial / "training.json", provenance)
+        if self.policy_path.exists():
+            os.rename(self.policy_path, replaced)
+        os.rename(partial, self.policy_path)
+        shutil.rmtree(replaced, ignore_errors=True)
+
+
+def describe_dataset(dataset: EpisodeDataset) -> dict[str, Any]:
+    """Return what training.json says of the dataset.
+
+    The range of seeds, where episodes have one, tells which scenes a fair evaluation must avoid.
+    """
+    facts = [dataset.metadata(index) for index in range(dataset.num_episodes)]
+    seeds = [fact["seed"] for fact in facts if "seed" in fact]
+    return {
+        "episodes": dataset.num_episodes,
+        "frames": dataset.num_frames,
+        "fps": dataset.fps,
+        "robot": dataset.robot_type,
+        "instructions": len(set(dataset.tasks)),
+        "seeds": [min(seeds), max(seeds)] if seeds else None,
+    }
+
+
+def describe_versions() -> dict[str, str]:
+    """Return the versions of what computed the weights."""
+    return {
+        "vla_core": vla_core.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def _write_json(path: Path, data: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(_plain(data), indent=2) + "\n", encoding="utf-8")
+
+
+def _plain(data: Any) -> Any:
+    if isinstance(data, Mapping):
+        return {key: _plain(value) for key, value in data.items()}
+    return [_plain(value) for value in data] if isinstance(data, (list, tuple)) else data

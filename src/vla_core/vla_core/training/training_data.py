@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""A dataset as tensors in memory: states, chunks of actions, and who is held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vla_core.dataset.chunks import action_chunks
+from vla_core.dataset.format import ACTION, IMAGE_PREFIX, STATE
+from vla_core.dataset.reader import EpisodeDataset
+from vla_core.errors import DatasetError
+from vla_core.processing.contract import RobotContract
+from vla_core.processing.pipeline import ProcessingPipeline
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainingData:
+    """What the loss needs beside the images, for every frame of a dataset.
+
+    Attributes:
+        pipeline: Normalises; it goes into the checkpoint.
+        proprioception: Normalised states, float32 [F, S].
+        actions: Normalised actions, float32 [F, A].
+        chunk_index: Frames whose actions form the chunk of a frame, int64 [F, K].
+        is_pad: True where the episode had already ended, bool [F, K].
+        texts: Instruction of every frame.
+        train_frames: Frames to train on, int64.
+        validation_frames: Frames of the episodes held out, int64.
+    """
+
+    pipeline: ProcessingPipeline
+    proprioception: Tensor
+    actions: Tensor
+    chunk_index: Tensor
+    is_pad: Tensor
+    texts: list[str]
+    train_frames: Tensor
+    validation_frames: Tensor
+
+    def targets(self, frames: Tensor) -> dict[str, Tensor]:
+        """Return ``proprioception``, ``actions`` [B, K, A] and ``action_is_pad`` of frames."""
+        return {
+            "proprioception": self.proprioception[frames],
+            "actions": self.actions[self.chunk_index[frames]],
+            "action_is_pad": self.is_pad[frames],
+        }
+
+
+def load_training_data(
+    dataset: EpisodeDataset,
+    pipeline: ProcessingPipeline,
+    validation_fraction: float,
+    seed: int,
+) -> TrainingData:
+    """Read states and actions and split the episodes.
+
+    Args:
+        dataset: The episodes.
+        pipeline: Normalises; its ``chunk_size`` is the length of the windows.
+        validation_fraction: Share of the episodes to hold out.
+        seed: Of the choice of these episodes.
+
+    Raises:
+        DatasetError: A file is damaged, or no episode is left to train on.
+    """
+    lengths = dataset.episode_lengths
+    chunks = action_chunks(lengths, pipeline.chunk_size)
+    held_out = _choose_episodes(len(lengths), validation_fraction, seed)
+    is_held_out = np.repeat(np.isin(np.arange(len(lengths)), held_out), lengths)
+    return TrainingData(
+        pipeline=pipeline,
+        proprioception=_to_tensor(pipeline.normalize_state(_read(dataset, STATE))),
+        actions=_to_tensor(pipeline.normalize_actions(_read(dataset, ACTION))),
+        chunk_index=torch.from_numpy(chunks.index),
+        is_pad=torch.from_numpy(chunks.is_pad),
+        texts=[text for text, n in zip(dataset.tasks, lengths, strict=True) for _ in range(n)],
+        train_frames=torch.from_numpy(np.flatnonzero(~is_held_out)),
+        validation_frames=torch.from_numpy(np.flatnonzero(is_held_out)),
+    )
+
+
+def require_fit(dataset: EpisodeDataset, contract: RobotContract) -> None:
+    """Refuse a dataset that was not recorded with the robot of a contract.
+
+    Raises:
+        DatasetError: Listing everything that differs.
+    """
+    differences = list(_differences(dataset, contract))
+    if differences:
+        raise DatasetError(
+            f"dataset '{dataset.root}' does not fit the contract of '{contract.robot}': "
+            f"{'; '.join(differences)}. Record it again, or name the contract that it was "
+            "recorded with."
+        )
+
+
+def _differences(dataset: EpisodeDataset, contract: RobotContract) -> Iterator[str]:
+    if dataset.fps != contract.action.rate_hz:
+        yield f"fps is {dataset.fps}, action.rate_hz {contract.action.rate_hz}"
+    for name, camera in contract.cameras.items():
+        feature = dataset.features.get(f"{IMAGE_PREFIX}{name}")
+        if feature is None:
+            recorded = ", ".join(dataset.camera_names) or "none"
+            yield f"camera '{name}' was not recorded (recorded: {recorded})"
+        elif feature.shape != (camera.height, camera.width, 3):
+            expected = [camera.height, camera.width, 3]
+            yield f"images of '{name}' are {list(feature.shape)}, expected {expected}"
+    for key, joints in ((STATE, contract.state.joints), (ACTION, contract.action.joints)):
+        feature = dataset.features[key]
+        if feature.shape != (len(joints),):
+            yield f"'{key}' has shape {list(feature.shape)}, expected [{len(joints)}]"
+        elif feature.names is not None and feature.names != joints:
+            yield f"'{key}' holds {', '.join(feature.names)}, expected {', '.join(joints)}"
+
+
+def _choose_episodes(num_episodes: int, fraction: float, seed: int) -> NDArray[np.int64]:
+    num_held_out = max(round(num_episodes * fraction), 1) if fraction > 0 else 0
+    if num_held_out >= num_episodes:
+        raise DatasetError(
+            f"the dataset has {num_episodes} episodes and validation.fraction is {fraction}, "
+            "which leaves none to train on; record more or set validation.fraction=0."
+        )
+    return np.random.default_rng(seed).permutation(num_episodes)[:num_held_out]
+
+
+def _read(dataset: EpisodeDataset, key: str) -> NDArray[np.float64]:
+    values = dataset.column(key).astype(np.float64)
+    if not np.isfinite(values).all():
+        frame = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+        raise DatasetError(f"'{key}' of frame {frame} in '{dataset.root}' is NaN or infinite.")
+    return values
+
+
+def _to_tensor(values: NDArray[np.float64]) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))

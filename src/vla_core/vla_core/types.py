@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: MIT
+"""What travels between the stages: an observation goes in, an action chunk comes out.
+
+Letters of the shapes in this package: B batch, N cameras, T history, K chunk, A action, S state,
+L tokens, D hidden, C channels, H height, W width. Units are SI, angles are radians, stamps are
+nanoseconds since the epoch of the robot's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_core.errors import ShapeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Observation:
+    """What the robot saw and measured at one instant.
+
+    Attributes:
+        images: RGB frame of every camera in the order of the contract, uint8 [H, W, 3].
+        state: Measured joint positions in the order of the contract, float64 [S].
+        instruction: What the robot is asked to do.
+        stamp_ns: Time of the observation: the stamp of the first camera of the contract.
+        image_stamps_ns: Stamp of every frame.
+        state_stamp_ns: Stamp of the joint positions.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    state: NDArray[np.float64]
+    instruction: str
+    stamp_ns: int
+    image_stamps_ns: dict[str, int]
+    state_stamp_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ActionChunk:
+    """A sequence of targets in robot units, placed in time by the observation it answers.
+
+    ``actions[k]`` is the target to be reached at ``stamp_ns + (k + 1) * dt_s``.
+
+    Attributes:
+        actions: Targets in robot units, float64 [K, A].
+        policy_actions: The same chunk in the normalised space of the policy, float32 [K, A].
+        joints: Names of the columns.
+        dt_s: Time between two targets.
+        stamp_ns: Stamp of the observation that the chunk answers.
+        checkpoint_id: Short hash of the weights that made it.
+        instruction: The instruction that it follows.
+        kind: What a target is, one of ``vla_core.processing.contract.ACTION_KINDS``.
+
+    Raises:
+        ShapeError: The arrays, the joints and ``dt_s`` do not fit each other.
+    """
+
+    actions: NDArray[np.float64]
+    policy_actions: NDArray[np.float32]
+    joints: tuple[str, ...]
+    dt_s: float
+    stamp_ns: int
+    checkpoint_id: str
+    instruction: str
+    kind: str = "joint_position"
+
+    def __post_init__(self) -> None:
+        """Refuse a chunk whose parts do not fit each other."""
+        if self.actions.ndim != 2 or self.actions.shape[1] != len(self.joints):
+            raise ShapeError(
+                f"actions must be [K, {len(self.joints)}] for joints {list(self.joints)}, "
+                f"got {list(self.actions.shape)}."
+            )
+        if len(self.actions) == 0:
+            raise ShapeError("actions must hold at least one step, got none.")
+        if self.policy_actions.shape != self.actions.shape:
+            raise ShapeError(
+                f"policy_actions must have the shape of actions {list(self.actions.shape)}, "
+                f"got {list(self.policy_actions.shape)}."
+            )
+        if not self.dt_s > 0.0:
+            raise ShapeError(f"dt_s must be positive, got {self.dt_s!r}.")
+
+    @property
+    def end_ns(self) -> int:
+        """Time at which the last target is to be reached."""
+        return self.stamp_ns + round(len(self.actions) * self.dt_s * 1e9)
