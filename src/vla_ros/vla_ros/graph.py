@@ -1,0 +1,304 @@
+# SPDX-License-Identifier: MIT
+"""The one description of each node graph: nodes, parameters, remappings, environment.
+
+The launch files (``vla_ros.launching``) and the supervisor (``vla_ros.supervisor``) both read it,
+so that ``ros2 launch vla_ros groot.launch.py`` and ``vla up groot`` cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from vla_core.errors import ConfigError, UnknownNameError
+
+PACKAGE = "vla_ros"
+
+EXIT_CONFIGURATION = 78
+"""Exit status of a node that cannot run as it is configured; starting it again is pointless."""
+
+ParameterValue = bool | int | float | str | Sequence[str]
+"""What a node parameter may be."""
+
+OnExit = Literal["stop", "respawn", "continue"]
+"""What the graph does when a node ends: stop too, start the node again, or go on without it."""
+
+_SOURCE_TREE_CONFIG = Path(__file__).resolve().parents[1] / "config"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSpec:
+    """One process of a graph.
+
+    Attributes:
+        executable: Name below ``lib/<package>``, as for ``ros2 run``.
+        name: Node name.
+        package: Package that installs the executable.
+        namespace: Namespace, relative names go into it; '' is the root.
+        parameter_files: YAML files, later ones win.
+        parameters: Values that win over the files.
+        remappings: Pairs of topic or service names, from and to.
+        environment: Variables that this process gets beside the inherited ones.
+        log_level: Lowest severity that is logged.
+        on_exit: What the graph does when the node ends by itself.
+    """
+
+    executable: str
+    name: str
+    package: str = PACKAGE
+    namespace: str = ""
+    parameter_files: tuple[str, ...] = ()
+    parameters: Mapping[str, ParameterValue] = field(default_factory=dict)
+    remappings: tuple[tuple[str, str], ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    log_level: str = "info"
+    on_exit: OnExit = "stop"
+
+    def ros_arguments(self) -> list[str]:
+        """Return the command line that gives the node its name, parameters and remappings."""
+        arguments = ["--ros-args", "-r", f"__node:={self.name}"]
+        if self.namespace:
+            arguments += ["-r", f"__ns:=/{self.namespace.strip('/')}"]
+        for path in self.parameter_files:
+            arguments += ["--params-file", path]
+        for name, value in self.parameters.items():
+            # JSON is the subset of YAML that keeps the type: "1" a string, 1 a number.
+            arguments += ["-p", f"{name}:={json.dumps(value)}"]
+        for source, target in self.remappings:
+            arguments += ["-r", f"{source}:={target}"]
+        return [*arguments, "--log-level", self.log_level]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphArgument:
+    """One argument of a graph, given as ``name:=value``; values are text, as in launch files."""
+
+    name: str
+    description: str
+    default: str
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphSpec:
+    """A graph with its arguments.
+
+    Attributes:
+        name: Name of the graph, also of its launch file.
+        description: What it starts, in one sentence.
+        arguments: Its arguments.
+        build: Makes the nodes from the values of all arguments.
+    """
+
+    name: str
+    description: str
+    arguments: tuple[GraphArgument, ...]
+    build: Callable[[Mapping[str, str]], tuple[NodeSpec, ...]]
+
+    def resolve(self, overrides: Mapping[str, str]) -> dict[str, str]:
+        """Return the value of every argument.
+
+        Args:
+            overrides: Values that replace defaults, by argument name.
+
+        Raises:
+            ConfigError: A name is unknown or a value is not among the choices.
+        """
+        names = [argument.name for argument in self.arguments]
+        for name in overrides:
+            if name not in names:
+                raise ConfigError(
+                    f"argument {name!r} is unknown to graph {self.name!r}; available: "
+                    f"{', '.join(names)}."
+                )
+        values = {}
+        for argument in self.arguments:
+            value = overrides.get(argument.name, argument.default)
+            if argument.choices and value not in argument.choices:
+                raise ConfigError(
+                    f"argument {argument.name!r} must be one of {', '.join(argument.choices)}, "
+                    f"got {value!r}."
+                )
+            values[argument.name] = value
+        return values
+
+    def nodes(self, overrides: Mapping[str, str] | None = None) -> tuple[NodeSpec, ...]:
+        """Return the nodes for these argument values.
+
+        Args:
+            overrides: Values that replace defaults, by argument name.
+
+        Raises:
+            ConfigError: A name is unknown or a value is not among the choices.
+        """
+        return self.build(self.resolve(overrides or {}))
+
+
+def find_config(name: str) -> Path:
+    """Return an installed file of ``config/``; in a source tree that is not installed, that file.
+
+    Args:
+        name: Path relative to the folder, such as ``policy_node.param.yaml``.
+
+    Raises:
+        ConfigError: There is no such file.
+    """
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    folders = [Path(prefix) / "share" / PACKAGE / "config" for prefix in prefixes if prefix]
+    for folder in (*folders, _SOURCE_TREE_CONFIG):
+        if (folder / name).is_file():
+            return folder / name
+    raise ConfigError(
+        f"config file {name!r} of package {PACKAGE!r} is not found; "
+        "build the workspace and source install/setup.bash."
+    )
+
+
+def graph_environment() -> dict[str, str]:
+    """Return what every process of a graph needs; values that the user has exported win.
+
+    Fast DDS as it comes loses most raw images; the profile gives it enough shared memory.
+    """
+    profile = str(find_config("fastdds_large_images.xml"))
+    defaults = {
+        "RMW_IMPLEMENTATION": "rmw_fastrtps_cpp",
+        "FASTDDS_DEFAULT_PROFILES_FILE": profile,
+        "FASTRTPS_DEFAULT_PROFILES_FILE": profile,  # its name in Humble
+    }
+    return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+
+def _boolean(value: str) -> bool:
+    return value == "true"
+
+
+def _build_groot(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
+    environment = graph_environment()
+    namespace, log_level = values["namespace"], values["log_level"]
+    nodes = [
+        NodeSpec(
+            executable="policy_node",
+            name="policy_node",
+            namespace=namespace,
+            parameter_files=(str(find_config("policy_node.param.yaml")),),
+            parameters={
+                "contract": values["robot"],
+                "checkpoint": values["checkpoint"],
+                "instruction": values["instruction"],
+            },
+            # With more threads one busy neighbour stalls every OpenMP barrier of the inference.
+            environment={**environment, "OMP_NUM_THREADS": "1"},
+            log_level=log_level,
+            on_exit="respawn",
+        ),
+        NodeSpec(
+            executable="command_node",
+            name="command_node",
+            namespace=namespace,
+            parameter_files=(str(find_config("command_node.param.yaml")),),
+            parameters={"contract": values["robot"]},
+            environment=environment,
+            log_level=log_level,
+        ),
+    ]
+    if _boolean(values["robot_sim"]):
+        gl = os.environ.get("MUJOCO_GL", "egl")
+        nodes.insert(
+            0,
+            NodeSpec(
+                executable="sim_robot_node",
+                name="sim_robot_node",
+                namespace=namespace,
+                parameter_files=(str(find_config("sim_robot_node.param.yaml")),),
+                parameters={"contract": values["robot"]},
+                environment={**environment, "MUJOCO_GL": gl},
+                log_level=log_level,
+            ),
+        )
+    if values["record"]:
+        nodes.append(
+            NodeSpec(
+                executable="recorder_node",
+                name="recorder_node",
+                namespace=namespace,
+                parameter_files=(str(find_config("recorder_node.param.yaml")),),
+                parameters={"path": values["record"]},
+                environment=environment,
+                log_level=log_level,
+            )
+        )
+    return tuple(nodes)
+
+
+_DEPLOYMENT_ARGUMENTS = (
+    GraphArgument(
+        name="robot",
+        description="Robot contract: a name from config/robots, or the path of a YAML file.",
+        default="tabletop",
+    ),
+    GraphArgument(
+        name="robot_sim",
+        description="Start the simulated robot; false when a real one provides the topics.",
+        default="true",
+        choices=("true", "false"),
+    ),
+    GraphArgument(
+        name="instruction",
+        description="What the robot is asked to do from the start; empty: idle until "
+        "policy_node/set_instruction is called.",
+        default="pick up the red block",
+    ),
+    GraphArgument(
+        name="namespace",
+        description="Namespace of all nodes and topics, for more than one robot.",
+        default="",
+    ),
+    GraphArgument(
+        name="log_level",
+        description="Lowest severity that the nodes log.",
+        default="info",
+        choices=("debug", "info", "warn", "error", "fatal"),
+    ),
+    GraphArgument(
+        name="record",
+        description="Folder for an MCAP bag of the run; empty: nothing is recorded.",
+        default="",
+    ),
+)
+
+_GRAPHS = {
+    "groot": GraphSpec(
+        name="groot",
+        description="The GR00T policy and the command loop, with the simulated robot by default.",
+        arguments=(
+            GraphArgument(
+                name="checkpoint",
+                description="Checkpoint: a shipped name, or the path of a checkpoint folder.",
+                default="groot",
+            ),
+            *_DEPLOYMENT_ARGUMENTS,
+        ),
+        build=_build_groot,
+    ),
+}
+
+
+def available_graphs() -> tuple[str, ...]:
+    """Return the names of all graphs."""
+    return tuple(_GRAPHS)
+
+
+def get_graph(name: str) -> GraphSpec:
+    """Return the graph of this name.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    if name not in _GRAPHS:
+        available = ", ".join(repr(known) for known in _GRAPHS)
+        raise UnknownNameError(f"graph {name!r} is unknown; available: {available}.")
+    return _GRAPHS[name]

@@ -1,0 +1,314 @@
+# SPDX-License-Identifier: MIT
+"""Parameters of the nodes: one frozen dataclass each, declared with type, meaning and bounds.
+
+The values live in ``config/<node>.param.yaml`` and nowhere else: that file is what a node starts
+with, and ``--params-file`` or ``-p name:=value`` override it. A parameter that the file lacks, or
+that only the file has, is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+from rclpy.node import Node
+
+from vla_core.errors import ConfigError
+from vla_ros.graph import find_config
+
+ParametersT = TypeVar("ParametersT")
+
+_TYPES: dict[Any, int] = {
+    bool: ParameterType.PARAMETER_BOOL,
+    int: ParameterType.PARAMETER_INTEGER,
+    float: ParameterType.PARAMETER_DOUBLE,
+    str: ParameterType.PARAMETER_STRING,
+    tuple[str, ...]: ParameterType.PARAMETER_STRING_ARRAY,
+    tuple[float, ...]: ParameterType.PARAMETER_DOUBLE_ARRAY,
+    tuple[int, ...]: ParameterType.PARAMETER_INTEGER_ARRAY,
+}
+
+
+def parameter(
+    description: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[str] = (),
+    read_only: bool = True,
+) -> Any:
+    """Describe one field of a parameter dataclass.
+
+    Args:
+        description: Meaning and unit.
+        minimum: Smallest value of a number; give both bounds or none.
+        maximum: Largest value of a number.
+        choices: Values of a string; empty allows any.
+        read_only: Whether the value is fixed when the node starts.
+    """
+    return dataclasses.field(
+        metadata={
+            "description": description,
+            "minimum": minimum,
+            "maximum": maximum,
+            "choices": tuple(choices),
+            "read_only": read_only,
+        }
+    )
+
+
+def load_parameter_file(path: Path) -> dict[str, Any]:
+    """Return the parameters of a file that has one section, for any node name.
+
+    Raises:
+        ConfigError: The file does not have the form ``/**: ros__parameters: {name: value}``.
+    """
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    section = content.get("/**") if isinstance(content, dict) else None
+    values = section.get("ros__parameters") if isinstance(section, dict) else None
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path} must have the form '/**: {{ros__parameters: {{name: value}}}}'."
+        )
+    return values
+
+
+def declare_parameters(node: Node, parameters: type[ParametersT]) -> ParametersT:
+    """Declare every field of a dataclass on the node and return the values in force.
+
+    Args:
+        node: Node that gets the parameters; its file is that of ``parameters.NODE``.
+        parameters: Dataclass whose fields are made by `parameter`, with a class attribute
+            ``NODE``, the name of the executable.
+
+    Raises:
+        ConfigError: File and dataclass have different names, or a value has the wrong type or is
+            out of bounds.
+    """
+    executable: str = parameters.NODE  # type: ignore[attr-defined]
+    path = find_config(f"{executable}.param.yaml")
+    defaults = load_parameter_file(path)
+    fields = dataclasses.fields(parameters)  # type: ignore[arg-type]
+    names = [field.name for field in fields]
+    if set(names) != set(defaults):
+        missing, unknown = set(names) - set(defaults), set(defaults) - set(names)
+        raise ConfigError(
+            f"{path} must have exactly the parameters {sorted(names)}; "
+            f"it lacks {sorted(missing)} and has unknown {sorted(unknown)}."
+        )
+    kinds = typing.get_type_hints(parameters)
+    values = {
+        field.name: _declare(node, field, kinds[field.name], defaults[field.name])
+        for field in fields
+    }
+    return parameters(**values)
+
+
+def _declare(node: Node, field: dataclasses.Field[Any], kind: Any, default: Any) -> Any:
+    metadata = field.metadata
+    descriptor = ParameterDescriptor(
+        name=field.name,
+        type=_TYPES[kind],
+        description=metadata["description"],
+        read_only=metadata["read_only"],
+    )
+    low, high = metadata["minimum"], metadata["maximum"]
+    if low is not None and kind is float:
+        descriptor.floating_point_range = [
+            FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
+        ]
+    elif low is not None and kind is int:
+        descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
+    choices = metadata["choices"]
+    if choices:
+        descriptor.additional_constraints = f"one of {', '.join(choices)}"
+    try:
+        value = node.declare_parameter(field.name, default, descriptor).value
+    except InvalidParameterTypeException as error:
+        raise ConfigError(
+            f"parameter {field.name!r} must be {getattr(kind, '__name__', kind)}: {error}. "
+            "A decimal number has a point, as in 10.0; a whole number has none."
+        ) from error
+    except InvalidParameterValueException as error:
+        bounds = "" if low is None else f" between {low} and {high}"
+        raise ConfigError(f"parameter {field.name!r} must be{bounds}: {error}.") from error
+    if choices and value not in choices:
+        raise ConfigError(
+            f"parameter {field.name!r} is {value!r}; available: {', '.join(choices)}."
+        )
+    return tuple(value) if isinstance(default, list) else value
+
+
+@dataclasses.dataclass(frozen=True)
+class SimRobotParameters:
+    """Parameters of sim_robot_node."""
+
+    NODE: typing.ClassVar[str] = "sim_robot_node"
+
+    contract: str = parameter(
+        "Robot contract, a name of config/robots or a path: topics, joints, cameras, limits."
+    )
+    seed: int = parameter("Seed of the first episode's scene.", minimum=0, maximum=2**32 - 1)
+    loop_rate_hz: float = parameter(
+        "Rate of the loop that advances physics and takes commands [Hz]. Physics steps at 500 Hz.",
+        minimum=50.0,
+        maximum=500.0,
+    )
+    joint_state_rate_hz: float = parameter(
+        "Rate of joint_states [Hz], at most loop_rate_hz.", minimum=1.0, maximum=500.0
+    )
+    camera_rate_hz: float = parameter(
+        "Rate of every camera [Hz]; 0 switches rendering off.", minimum=0.0, maximum=60.0
+    )
+    status_rate_hz: float = parameter("Rate of ~/status [Hz].", minimum=1.0, maximum=100.0)
+    controller_distro: str = parameter(
+        "ROS distribution whose joint_trajectory_controller defaults apply. Humble accepts a "
+        "trajectory that ends with a velocity, jazzy rejects it.",
+        choices=("humble", "jazzy"),
+    )
+    interpolate_from_desired_state: bool = parameter(
+        "Whether a new trajectory starts from the desired state instead of the measured one, as "
+        "streaming needs (open_loop_control in humble)."
+    )
+    realtime_priority: int = parameter(
+        "Real-time priority of the loop, so that a busy machine does not delay its ticks; 0 for "
+        "an ordinary process. Where it is not permitted the node says so and goes on without.",
+        minimum=0,
+        maximum=98,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class RecorderParameters:
+    """Parameters of recorder_node."""
+
+    NODE: typing.ClassVar[str] = "recorder_node"
+
+    path: str = parameter("Folder of the bag; it must not exist yet.")
+    topics: tuple[str, ...] = parameter(
+        "Topics to record: 'name' takes the type from the graph as soon as somebody publishes, "
+        "'name package/msg/Type' subscribes at once."
+    )
+    compress: bool = parameter("Whether the bag's chunks are compressed, with zstd.")
+    depth: int = parameter(
+        "Messages per topic that may wait for the recorder; more are dropped and counted.",
+        minimum=1,
+        maximum=10000,
+    )
+    poll_rate_hz: float = parameter(
+        "How often the subscriptions are read and written out [Hz].", minimum=1.0, maximum=500.0
+    )
+    discovery_period_s: float = parameter(
+        "How often the graph is searched for publishers, for types and profiles [s].",
+        minimum=0.1,
+        maximum=60.0,
+    )
+    flush_period_s: float = parameter(
+        "How often a chunk is closed and written to the disk [s]: a killed recorder loses at most "
+        "this much.",
+        minimum=0.1,
+        maximum=60.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyParameters:
+    """Parameters of policy_node."""
+
+    NODE: typing.ClassVar[str] = "policy_node"
+
+    contract: str = parameter(
+        "Robot contract, a name of config/robots or a path; the checkpoint must fit it."
+    )
+    checkpoint: str = parameter("Checkpoint, a shipped name or the path of a folder.")
+    instruction: str = parameter(
+        "What the robot is asked to do from the start; empty: idle until ~/set_instruction."
+    )
+    autostart: bool = parameter(
+        "Whether the node configures and activates itself instead of waiting for a manager."
+    )
+    max_inference_rate_hz: float = parameter(
+        "Highest rate at which inferences start [Hz].", minimum=0.1, maximum=100.0
+    )
+    num_threads: int = parameter("Threads of the inference.", minimum=1, maximum=64)
+    seed: int = parameter(
+        "Seed of the sampling; the same seed and observation give the same chunk.",
+        minimum=0,
+        maximum=2**31 - 1,
+    )
+    frame_wait_s: float = parameter(
+        "How long an inference waits for a new frame of the first camera before it takes one "
+        "that is already there [s]; 0 takes what is there.",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    camera_wait_s: float = parameter(
+        "How long an inference then waits for the other cameras to deliver a frame that is not "
+        "older [s].",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    camera_skew_s: float = parameter(
+        "Difference of stamps up to which two frames count as equally old [s].",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class CommandParameters:
+    """Parameters of command_node."""
+
+    NODE: typing.ClassVar[str] = "command_node"
+
+    contract: str = parameter("Robot contract, a name of config/robots or a path.")
+    blend_s: float = parameter(
+        "Duration of the fade from one chunk to the next [s].", minimum=0.0, maximum=1.0
+    )
+    num_lookahead: int = parameter(
+        "Ticks that every trajectory plans along the chunk before its stop tail.",
+        minimum=3,
+        maximum=50,
+    )
+    max_tracking_error: float = parameter(
+        "How far any joint may be from its command before the arm is stopped, until the next "
+        "instruction [rad or m].",
+        minimum=0.001,
+        maximum=10.0,
+    )
+    realtime_priority: int = parameter(
+        "Real-time priority of the loop, so that a busy machine does not delay its ticks; 0 for "
+        "an ordinary process. Where it is not permitted the node says so and goes on without.",
+        minimum=0,
+        maximum=98,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class EpisodeParameters:
+    """Parameters of episode_node."""
+
+    NODE: typing.ClassVar[str] = "episode_node"
+
+    episodes: int = parameter("Number of episodes to run.", minimum=1, maximum=100000)
+    first_seed: int = parameter(
+        "Seed of the first scene; training used seeds below 50000.", minimum=0, maximum=2**32 - 1
+    )
+    swap_instruction: bool = parameter("Whether to name another colour than the scene's own.")
+    time_limit_s: float = parameter(
+        "Duration after which an episode has failed [s].", minimum=1.0, maximum=600.0
+    )
+    service_timeout_s: float = parameter(
+        "How long a node may take to answer, and the arm to come to rest [s].",
+        minimum=0.1,
+        maximum=60.0,
+    )
+    start_timeout_s: float = parameter(
+        "How long the other nodes may take to be ready [s].", minimum=1.0, maximum=600.0
+    )

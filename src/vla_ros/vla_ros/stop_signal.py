@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: MIT
+"""Let a node's loop end between two turns when SIGINT or SIGTERM arrives.
+
+rclpy's own handlers shut its context down at once, in the middle of whatever the loop does: the
+next publish fails and nothing can be closed in order.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+
+import rclpy
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import try_shutdown
+
+
+class StopSignal:
+    """Initialise rclpy without its signal handlers, and remember whether a signal arrived.
+
+    Use it as a context manager around a node's life::
+
+        with StopSignal(args) as stop:
+            node = SimRobotNode()
+            while not stop.is_set:
+                node.tick()
+
+    Args:
+        args: Command line with ROS arguments; None takes that of the process.
+
+    Attributes:
+        is_set: Whether SIGINT or SIGTERM has arrived.
+    """
+
+    def __init__(self, args: list[str] | None = None) -> None:
+        self._args = args
+        self.is_set = False
+
+    def __enter__(self) -> StopSignal:
+        self._previous = {
+            number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        rclpy.init(args=self._args, signal_handler_options=SignalHandlerOptions.NO)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try_shutdown()
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _set(self, number: int, frame: FrameType | None) -> None:
+        self.is_set = True
