@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: MIT
+"""Episodes of a policy in the gymnasium environment."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from vla_core.cli import main
+from vla_core.errors import ConfigError
+from vla_core.evaluation.episodes import (
+    BLACK_IMAGES,
+    CONDITIONS,
+    NORMAL,
+    SWAPPED_INSTRUCTION,
+    read_results,
+)
+from vla_core.evaluation.rollout import plan_episodes, run_episode
+from vla_core.evaluation.seeds import HELD_OUT_SEEDS, held_out_seeds
+from vla_core.inference.policy import Policy
+from vla_core.models.frameworks import GR00TVLA
+from vla_core.models.vlm import get_vlm
+from vla_core.processing.contract import load_contract
+from vla_core.processing.normalization import Statistics
+from vla_core.processing.pipeline import ProcessingPipeline
+from vla_core.sim.env import TIME_LIMIT_S, TabletopEnv
+from vla_core.sim.scene import HOME
+
+SEED = 123_456
+CHUNK_SIZE = 16
+
+
+class WatchedPolicy(Policy):
+    """A policy that keeps the observations that it answered."""
+
+    def predict_chunk(self, observation, *, seed=0):
+        self.observations = [*getattr(self, "observations", []), observation]
+        return super().predict_chunk(observation, seed=seed)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """An untrained policy whose actions stay close to home."""
+    path = tmp_path_factory.mktemp("checkpoint")
+    torch.manual_seed(0)
+    model = GR00TVLA(
+        vlm=get_vlm("tiny", image_size=32, hidden_size=32, depth=1),
+        action_dim=7,
+        state_dim=7,
+        num_cameras=2,
+        chunk_size=CHUNK_SIZE,
+        hidden_dim=32,
+        sampler="ddim",
+        inference_steps=2,
+    )
+    near_home = HOME + np.random.default_rng(0).uniform(-0.02, 0.02, (50, 7))
+    statistics = Statistics.from_array(near_home)
+    pipeline = ProcessingPipeline(
+        contract=load_contract("tabletop"),
+        state_statistics=statistics,
+        action_statistics=statistics,
+        image_size=32,
+        chunk_size=CHUNK_SIZE,
+    )
+    model.save_pretrained(path)
+    pipeline.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def env():
+    env = TabletopEnv()
+    yield env
+    env.close()
+
+
+@pytest.fixture
+def policy(checkpoint):
+    return WatchedPolicy.from_checkpoint(checkpoint)
+
+
+def run_condition(policy, env, condition):
+    (plan,) = plan_episodes([SEED], [condition])
+    return run_episode(policy, env, plan, actions_per_inference=CHUNK_SIZE)
+
+
+def test_untrained_policy_runs_into_the_time_limit(policy, env):
+    result = run_condition(policy, env, NORMAL)
+    assert (result.success, result.outcome) == (False, "time-out")
+    assert result.duration_s == pytest.approx(TIME_LIMIT_S)
+
+
+def test_same_seed_gives_the_same_episode(policy, env):
+    first = run_condition(policy, env, NORMAL)
+    assert run_condition(policy, env, NORMAL) == first
+
+
+def test_policy_sees_the_scene_at_the_rate_of_its_chunks(policy, env):
+    run_condition(policy, env, NORMAL)
+    stamps = [observation.stamp_ns for observation in policy.observations]
+    assert np.diff(stamps) == pytest.approx(CHUNK_SIZE * 1e8)
+    assert all(image.any() for image in policy.observations[0].images.values())
+
+
+def test_swapped_instruction_changes_the_text_and_the_judge_but_not_the_scene(policy, env):
+    plain = run_condition(policy, env, NORMAL)
+    scene = policy.observations[0]
+    policy.observations = []
+    swapped = run_condition(policy, env, SWAPPED_INSTRUCTION)
+    assert swapped.target != plain.target
+    assert swapped.target in swapped.instruction
+    assert policy.observations[0].instruction == swapped.instruction
+    assert scene.instruction == plain.instruction
+    np.testing.assert_array_equal(policy.observations[0].images["front"], scene.images["front"])
+
+
+def test_black_images_hide_the_scene_alone(policy, env):
+    result = run_condition(policy, env, BLACK_IMAGES)
+    assert not any(image.any() for o in policy.observations for image in o.images.values())
+    np.testing.assert_allclose(policy.observations[0].state, HOME, atol=0.01)
+    assert result.target in policy.observations[0].instruction
+
+
+def test_more_actions_than_a_chunk_has_are_refused(policy, env):
+    (plan,) = plan_episodes([SEED])
+    with pytest.raises(ConfigError, match="give at most 16"):
+        run_episode(policy, env, plan, actions_per_inference=17)
+
+
+def test_plan_runs_every_scene_under_every_condition():
+    plans = plan_episodes([7, 8], list(CONDITIONS))
+    assert [plan.number for plan in plans] == [1, 2, 3, 4, 5, 6]
+    assert {(plan.seed, plan.condition) for plan in plans} == {
+        (seed, condition) for seed in (7, 8) for condition in CONDITIONS
+    }
+
+
+def test_unknown_condition_is_refused_with_those_that_exist():
+    with pytest.raises(ConfigError, match="black_images"):
+        plan_episodes([1], ["dark"])
+
+
+@pytest.mark.parametrize(
+    ("first", "count"),
+    [
+        (0, 5),
+        (HELD_OUT_SEEDS.start - 1, 2),
+        (HELD_OUT_SEEDS.stop - 1, 2),
+    ],
+)
+def test_scenes_that_training_may_have_seen_are_refused(first, count):
+    with pytest.raises(ConfigError, match="seen in training"):
+        held_out_seeds(first, count)
+
+
+def test_no_episode_is_refused():
+    with pytest.raises(ConfigError, match="at least 1"):
+        held_out_seeds(100_000, 0)
+
+
+def test_command_writes_every_figure_and_resumes(checkpoint, tmp_path, capsys):
+    command = ["rollout", "--checkpoint", str(checkpoint), "--actions-per-inference", "16"]
+    command += ["--output", str(tmp_path)]
+    assert main([*command, "--episodes", "1"]) == 0
+    first = read_results(tmp_path / "episodes.jsonl")
+    assert main([*command, "--episodes", "2", "--resume"]) == 0
+    assert "1 of 2 episodes are done already" in capsys.readouterr().out
+    assert read_results(tmp_path / "episodes.jsonl")[0] == first[0]
+    figures = json.loads((tmp_path / "rollout.json").read_text())
+    assert figures["success"][NORMAL]["trials"] == 2
+    assert [episode["seed"] for episode in figures["episodes"]] == [100_000, 100_001]
+
+
+def test_resuming_with_another_checkpoint_is_refused(checkpoint, tmp_path, capsys):
+    command = ["rollout", "--checkpoint", str(checkpoint), "--actions-per-inference", "16"]
+    command += ["--episodes", "1", "--output", str(tmp_path)]
+    assert main(command) == 0
+    figures = json.loads((tmp_path / "rollout.json").read_text())
+    figures["checkpoint_id"] = "0123456789ab"
+    (tmp_path / "rollout.json").write_text(json.dumps(figures))
+    assert main([*command, "--resume"]) == 2
+    assert "0123456789ab" in capsys.readouterr().err

@@ -1,0 +1,517 @@
+# SPDX-License-Identifier: MIT
+"""What every framework promises, whatever is inside."""
+
+import json
+import re
+from functools import partial
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vla_core.errors import CheckpointError, ShapeError
+from vla_core.models.action_heads import DDPMActionHead
+from vla_core.models.encoders import PatchVisionEncoder
+from vla_core.models.frameworks import (
+    ACTVLA,
+    GR00TVLA,
+    RT2VLA,
+    AbstractVLA,
+    CustomVLA,
+    HelixVLA,
+    OctoVLA,
+    OpenVLA,
+    Pi0VLA,
+    available_frameworks,
+    load,
+)
+from vla_core.models.frameworks.action_tokens import ActionTokenDecoder
+from vla_core.models.fusion import CrossAttentionFusion
+from vla_core.models.vlm import TinyVLM
+
+STATE_DIM, ACTION_DIM, CHUNK_SIZE, CAMERAS, BATCH = 5, 3, 4, 2, 3
+
+
+def build_gr00t(**overrides):
+    vlm = TinyVLM(image_size=32, hidden_size=16, depth=1, num_heads=2)
+    settings = {
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "hidden_dim": 32,
+        "num_cameras": CAMERAS,
+        "diffusion_steps": 10,
+        "chunk_size": CHUNK_SIZE,
+        "prediction": "sample",
+        **overrides,
+    }
+    return GR00TVLA(vlm, **settings)
+
+
+SMALL_DIT = {
+    "conditioning": "adaln_cross",
+    "num_blocks": 2,
+    "num_heads": 2,
+    "num_context_blocks": 1,
+    "num_future_tokens": 2,
+}
+
+
+def build_openvla(freeze_vlm=False, **overrides):
+    pattern = overrides.get("action_token_pattern")
+    num_action_tokens = 16 if pattern == "autoregressive" else 0
+    vlm = TinyVLM(32, 16, depth=1, num_heads=2, num_action_tokens=num_action_tokens)
+    settings = {
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "hidden_dim": 32,
+        "num_cameras": CAMERAS,
+        "chunk_size": CHUNK_SIZE,
+        "num_bins": 16,
+        **overrides,
+    }
+    return OpenVLA(vlm, fine_tune_vlm=not freeze_vlm, **settings)
+
+
+def build_rt2(freeze_vlm=False, **overrides):
+    vlm = TinyVLM(32, 16, depth=1, num_heads=2, num_action_tokens=16)
+    settings = {
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "num_cameras": CAMERAS,
+        "chunk_size": CHUNK_SIZE,
+        "num_bins": 16,
+        "temperature": 0.0,
+        **overrides,
+    }
+    return RT2VLA(vlm, fine_tune_vlm=not freeze_vlm, **settings)
+
+
+def build_custom(chunk_size=CHUNK_SIZE, **overrides):
+    settings = {
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "hidden_dim": 32,
+        "num_cameras": CAMERAS,
+        "fusion_module": CrossAttentionFusion(32, 32, 32, output_dim=32),
+        "action_head": DDPMActionHead(
+            32, ACTION_DIM, chunk_size, hidden_dim=32, diffusion_steps=10, prediction="sample"
+        ),
+        **overrides,
+    }
+    return CustomVLA(vlm=TinyVLM(32, 16, depth=1, num_heads=2), **settings)
+
+
+def build_act(freeze_vlm=False, **overrides):
+    settings = {
+        "vision_encoder": PatchVisionEncoder(output_dim=16, hidden_dims=(8, 8, 16, 16)),
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "hidden_dim": 32,
+        "num_heads": 4,
+        "feedforward_dim": 64,
+        "num_encoder_layers": 2,
+        "num_posterior_layers": 1,
+        "chunk_size": CHUNK_SIZE,
+        "kl_weight": 1.0,
+        "dropout": 0.0,
+        "num_cameras": CAMERAS,
+        "camera_embedding": True,
+        **overrides,
+    }
+    return ACTVLA(freeze_vision_encoder=freeze_vlm, **settings)
+
+
+def build_pi0(freeze_vlm=False, **overrides):
+    vlm = TinyVLM(32, 16, depth=2, num_heads=2, max_text_tokens=16)
+    settings = {
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "hidden_dim": 32,
+        "num_state_tokens": 16,
+        "flow_steps": 10,
+        "num_cameras": CAMERAS,
+        "chunk_size": CHUNK_SIZE,
+        **overrides,
+    }
+    return Pi0VLA(vlm, fine_tune_vlm=not freeze_vlm, **settings)
+
+
+def build_helix(preset="seed", chunk_size=CHUNK_SIZE, **overrides):
+    settings = {
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "plan_dim": 16,
+        "plan_horizon": chunk_size,
+        "hidden_dim": 32,
+        "depth": 1,
+        "num_heads": 4,
+        "motor_dim": 32,
+        "num_cameras": CAMERAS,
+        **overrides,
+    }
+    return HelixVLA.from_preset(preset, vlm=TinyVLM(32, 16, depth=1, num_heads=2), **settings)
+
+
+def build_octo(freeze_vlm=False, **overrides):
+    settings = {
+        "vision_encoder": PatchVisionEncoder(output_dim=16, hidden_dims=(8, 8, 16, 16)),
+        "action_dim": ACTION_DIM,
+        "state_dim": STATE_DIM,
+        "hidden_dim": 32,
+        "num_tasks": 3,
+        "history_length": 2,
+        "num_cameras": CAMERAS,
+        "chunk_size": CHUNK_SIZE,
+        "num_layers": 2,
+        "num_heads": 2,
+        "head_dim": 32,
+        "prediction": "sample",
+        **overrides,
+    }
+    return OctoVLA(freeze_vision_encoder=freeze_vlm, **settings)
+
+
+BUILDERS = {
+    "act": build_act,
+    "act resnet": partial(build_act, vision_encoder={"name": "resnet", "width": 8}),
+    "custom": build_custom,
+    "gr00t": build_gr00t,
+    "gr00t flow": partial(build_gr00t, process="flow", inference_steps=10),
+    "gr00t adaln_cross": partial(build_gr00t, **SMALL_DIT, process="flow"),
+    "gr00t adaln_cross ddim": partial(build_gr00t, **SMALL_DIT, process="ddim"),
+    "helix": build_helix,
+    "helix reference": partial(build_helix, "reference"),
+    "octo": build_octo,
+    "octo diffusion": partial(build_octo, head="diffusion", diffusion_steps=10),
+    "openvla": build_openvla,
+    "openvla special": partial(build_openvla, action_token_pattern="special"),
+    "openvla oft": partial(build_openvla, action_token_pattern="oft"),
+    "openvla autoregressive": partial(build_openvla, action_token_pattern="autoregressive"),
+    "pi0": build_pi0,
+    "pi0 continuous": partial(build_pi0, state_mode="continuous"),
+    "pi0 text_bins": partial(build_pi0, state_mode="text_bins"),
+    "pi0 modulation": partial(build_pi0, state_mode="text_bins", time_conditioning="modulation"),
+    "rt2": build_rt2,
+}
+
+
+def one_step_from_noise(rows):
+    return {"inference_steps": 1, "noise": torch.randn(BATCH, CHUNK_SIZE, ACTION_DIM)[rows]}
+
+
+# What makes a framework predict without drawing numbers for all rows together.
+DRAWLESS = {
+    "octo diffusion": one_step_from_noise,
+    "gr00t": one_step_from_noise,
+    "custom": one_step_from_noise,
+    "pi0": one_step_from_noise,
+}
+
+# What lies behind the backbone's last keys and values, where the framework reads these alone.
+UNREAD = {
+    "pi0": (
+        "norm.",
+        "blocks.1.mlp",
+        "blocks.1.attention.query",
+        "blocks.1.attention.out",
+    )
+}
+
+# Accept text and do not read it.
+WITHOUT_LANGUAGE = {"act"}
+
+
+@pytest.fixture(params=sorted(BUILDERS))
+def build_new(request):
+    """Return the constructor of a small model."""
+    torch.manual_seed(0)
+    return BUILDERS[request.param]
+
+
+@pytest.fixture
+def build(build_new):
+    """Return the constructor of a small model whose every weight has an effect."""
+
+    def build_disturbed(**overrides):
+        torch.manual_seed(0)
+        model = build_new(**overrides)
+        with torch.no_grad():  # Zero-initialised layers would hide what lies before them.
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        return model.eval()
+
+    return build_disturbed
+
+
+def make_batch(seed=1, batch=BATCH, cameras=CAMERAS, **overrides):
+    draws = torch.Generator().manual_seed(seed)
+    return {
+        "images": torch.rand(batch, cameras, 3, 32, 32, generator=draws),
+        "text": ["pick up the red block", "lift", "pick up the green block"][:batch],
+        "proprioception": torch.rand(batch, STATE_DIM, generator=draws),
+        "actions": torch.rand(batch, CHUNK_SIZE, ACTION_DIM, generator=draws) * 2.0 - 1.0,
+        **overrides,
+    }
+
+
+def observation(**overrides):
+    return {key: value for key, value in make_batch(**overrides).items() if key != "actions"}
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def features_of(outputs):
+    """Return what the actions are made of, or where there are no such features, the actions."""
+    return outputs["features"] if "features" in outputs else outputs["action_sequence"]
+
+
+def test_every_available_framework_is_under_contract():
+    assert {name.split()[0] for name in BUILDERS} == set(available_frameworks())
+
+
+def test_loss_is_a_finite_scalar_with_named_components(build):
+    outputs = build().train()(**make_batch())
+    assert outputs["loss"].shape == ()
+    assert outputs["loss"].isfinite()
+    assert [name for name in outputs if name.endswith("_loss")]
+
+
+def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(build):
+    model = build(freeze_vlm=True).train()
+    model(**make_batch())["loss"].backward()
+    model(**make_batch(proprioception=None))["loss"].backward()
+    frozen = {id(parameter) for parameter in model.backbone.parameters()}
+    for name, parameter in model.named_parameters():
+        if id(parameter) in frozen:
+            assert parameter.grad is None, name
+        else:
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_gradients_reach_the_whole_backbone_when_it_is_not_frozen(build):
+    model = build(freeze_vlm=False).train()
+    model(**make_batch())["loss"].backward()
+    for name, parameter in model.backbone.named_parameters():
+        if not name.startswith(UNREAD.get(model.framework, ())):
+            assert parameter.grad.abs().sum() > 0, name
+
+
+def test_every_parameter_has_a_gradient_in_every_training_step(build):
+    model = build(freeze_vlm=False).train()
+    model(**make_batch())["loss"].backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+
+
+def test_frozen_backbone_stays_in_eval_mode_when_the_model_trains(build):
+    model = build(freeze_vlm=True).train()
+    assert model.training
+    assert not any(module.training for module in model.backbone.modules())
+
+
+def test_unfrozen_backbone_trains_and_freezes_again(build):
+    model = build(freeze_vlm=True).train()
+    all_parameters = model.get_num_parameters()
+    frozen_count = all_parameters - sum(p.numel() for p in model.backbone.parameters())
+    assert model.get_num_parameters(trainable_only=True) == frozen_count
+    model.unfreeze_backbone()
+    assert model.backbone.training
+    assert model.get_num_parameters(trainable_only=True) == all_parameters
+    model.freeze_backbone()
+    assert not model.backbone.training
+    assert model.get_num_parameters(trainable_only=True) == frozen_count
+
+
+def test_configuration_is_json_and_rebuilds_the_model(build):
+    config = json.loads(json.dumps(build().get_config()))
+    rebuilt = AbstractVLA.from_config(config)
+    assert rebuilt.get_config() == config
+    assert type(rebuilt) is type(build())
+
+
+@pytest.mark.parametrize("name", ["checkpoint", "run-0.5", "checkpoints/model.pt"])
+def test_loaded_model_predicts_what_the_saved_one_did(build, tmp_path, name):
+    model = build()
+    model.save_pretrained(tmp_path / name)
+    expected = model.predict_action(**observation(), generator=seeded())
+    for loader in (load, type(model).from_pretrained):
+        loaded = loader(tmp_path / name)
+        assert torch.equal(loaded.predict_action(**observation(), generator=seeded()), expected)
+
+
+def test_a_misshapen_weight_is_refused_by_its_name(build, tmp_path):
+    model = build()
+    model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = next(name for name, tensor in tensors.items() if tensor.dim() == 2)
+    tensors[name] = tensors[name][:-1].clone()
+    save_file(tensors, tmp_path / "model.safetensors")
+    for strict in (True, False):
+        with pytest.raises(CheckpointError, match=re.escape(name)):
+            type(model).from_pretrained(tmp_path, strict=strict)
+
+
+def test_training_never_runs_the_sampler(build, monkeypatch):
+    model = build().train()
+    samplers = [
+        (part, name)
+        for part in model.modules()
+        for name in ("predict_action", "_integrate", "generate")
+        if hasattr(part, name)
+    ]
+    assert (model, "predict_action") in samplers
+    for part, name in [*samplers, (ActionTokenDecoder, "decode")]:
+        monkeypatch.setattr(part, name, lambda *_, **__: pytest.fail("the sampler ran"))
+    model(**make_batch())["loss"].backward()
+
+
+def test_actions_have_a_chunk_axis_only_if_there_are_several(build):
+    several = build().predict_chunk(**observation())
+    assert several.shape == (BATCH, CHUNK_SIZE, ACTION_DIM)
+    single = build(chunk_size=1)
+    assert single.predict_chunk(**observation()).shape == (BATCH, 1, ACTION_DIM)
+    assert (build().chunk_length, single.chunk_length) == (CHUNK_SIZE, 1)
+    assert single.predict_action(**observation()).shape == (BATCH, ACTION_DIM)
+    assert single(**make_batch(actions=torch.zeros(BATCH, ACTION_DIM)))["loss"].isfinite()
+
+
+def test_forward_without_actions_predicts_without_gradient(build):
+    model = build()
+    actions = model(**observation(), generator=seeded())["actions"]
+    assert not actions.requires_grad
+    assert torch.equal(actions, model.predict_action(**observation(), generator=seeded()))
+
+
+def test_fixed_generator_reproduces_prediction_and_loss(build):
+    model = build()
+    for compute in (
+        lambda seed: model.predict_action(**observation(), generator=seeded(seed)),
+        lambda seed: model(**make_batch(), generator=seeded(seed))["loss"],
+    ):
+        first = compute(1)
+        torch.manual_seed(7)
+        assert torch.equal(first, compute(1))
+
+
+def test_a_row_does_not_depend_on_the_other_rows(build, request):
+    model, batch = build(), observation()
+    builder = request.node.callspec.params["build_new"]
+    drawless = DRAWLESS.get(builder, DRAWLESS.get(model.framework, lambda rows: {}))
+    torch.manual_seed(0)
+    together = model.predict_action(**batch, **drawless(slice(None)))
+    torch.manual_seed(0)
+    row = {key: value[1:2] for key, value in batch.items()}
+    alone = model.predict_action(**row, **drawless(slice(1, 2)))
+    torch.testing.assert_close(together[1:2], alone)
+
+
+def test_one_batch_is_overfitted(build_new):
+    model, batch = build_new().train(), make_batch()
+    repeated = {
+        key: value * 8 if isinstance(value, list) else value.repeat(8, *[1] * (value.dim() - 1))
+        for key, value in batch.items()
+    }
+    optimizer = torch.optim.Adam(
+        [parameter for parameter in model.parameters() if parameter.requires_grad], lr=3e-3
+    )
+    for _ in range(200):
+        optimizer.zero_grad()
+        model(**repeated)["loss"].backward()
+        optimizer.step()
+    predicted = model.eval().predict_chunk(**observation(), generator=seeded())
+    assert (predicted - batch["actions"]).abs().mean() < 0.1
+
+
+def test_content_of_padded_steps_does_not_change_the_loss(build):
+    model, batch = build(), make_batch()
+    is_pad = torch.zeros(BATCH, CHUNK_SIZE, dtype=torch.bool)
+    is_pad[0, 2:] = True
+    changed = {**batch, "actions": batch["actions"].masked_fill(is_pad[..., None], 5.0)}
+    losses = [
+        model(**inputs, action_is_pad=is_pad, generator=seeded())["loss"]
+        for inputs in (batch, changed)
+    ]
+    assert torch.equal(*losses)
+    unmasked = model(**changed, generator=seeded())["loss"]
+    assert not torch.isclose(unmasked, losses[0])
+
+
+def test_action_mask_is_the_opposite_of_padding(build):
+    model, batch = build(), make_batch()
+    is_pad = torch.zeros(BATCH, CHUNK_SIZE, dtype=torch.bool)
+    is_pad[0, 2:] = True
+    by_pad = model(**batch, action_is_pad=is_pad, generator=seeded())["loss"]
+    assert torch.equal(by_pad, model(**batch, action_mask=~is_pad, generator=seeded())["loss"])
+
+
+def test_one_string_stands_for_every_row(build):
+    model = build()
+    one = model(**make_batch(text="lift the block"), generator=seeded())["loss"]
+    listed = model(**make_batch(text=["lift the block"] * BATCH), generator=seeded())["loss"]
+    assert torch.equal(one, listed)
+
+
+def test_no_text_is_the_empty_instruction(build):
+    model = build()
+    none = model.predict_action(**observation(text=None), generator=seeded())
+    assert torch.equal(none, model.predict_action(**observation(text=""), generator=seeded()))
+
+
+@pytest.mark.parametrize("change", ["text", "proprioception", "images"])
+def test_each_input_matters(build, change):
+    model = build()
+    other = {
+        "text": "pick up the blue block",
+        "proprioception": torch.zeros(BATCH, STATE_DIM),
+        "images": torch.zeros(BATCH, CAMERAS, 3, 32, 32),
+    }[change]
+    before = features_of(model(**make_batch(), generator=seeded()))
+    after = features_of(model(**make_batch(**{change: other}), generator=seeded()))
+    ignored = change == "text" and model.framework in WITHOUT_LANGUAGE
+    assert torch.allclose(before, after, atol=1e-4) == ignored
+
+
+def test_the_order_of_cameras_matters(build):
+    model = build()
+    batch = make_batch()
+    swapped = {**batch, "images": batch["images"].flip(1)}
+    before, after = features_of(model(**batch)), features_of(model(**swapped))
+    assert not torch.allclose(before, after, atol=1e-4)
+
+
+def test_images_without_a_camera_axis_are_those_of_one_camera(build):
+    model, batch = build(num_cameras=1), observation(cameras=1)
+    flat = {**batch, "images": batch["images"][:, 0]}
+    expected = model.predict_action(**batch, generator=seeded())
+    assert torch.equal(model.predict_action(**flat, generator=seeded()), expected)
+
+
+def test_a_model_without_state_predicts(build):
+    assert build().predict_action(**observation(proprioception=None)).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"images": torch.rand(3, 32, 32)}, r"images must be \[B, 3, H, W\] or .*\[3, 32, 32\]"),
+        ({"images": torch.rand(3, 1, 3, 32, 32)}, "images must be from 2 cameras .*got 1"),
+        ({"images": "picture.png"}, "images must be a tensor.*got str"),
+        ({"proprioception": torch.rand(3, 6)}, r"\[3, 5\] \(batch, state_dim\).*got .*\[3, 6\]"),
+        ({"proprioception": "red"}, r"proprioception must be a tensor \[3, 5\].*got str"),
+        ({"actions": torch.rand(3, 4, 2)}, r"actions must be \[3, 4, 3\].*got \[3, 4, 2\]"),
+        ({"actions": torch.rand(3, 4)}, r"actions must be \[3, 4, 3\].*got \[3, "),
+        ({"text": ["one", "two"]}, "text must be one string or a list of 3.*got 2"),
+    ],
+)
+def test_wrong_inputs_are_refused_with_what_is_expected(build, change, message):
+    with pytest.raises(ShapeError, match=message):
+        build()(**make_batch(**change))
+
+
+def test_bfloat16_autocast_gives_a_finite_float32_loss(build):
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = build().train()(**make_batch())["loss"]
+    assert loss.dtype == torch.float32
+    loss.backward()
+    assert loss.isfinite()

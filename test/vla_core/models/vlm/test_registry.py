@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+import subprocess
+import sys
+
+import pytest
+
+from vla_core.errors import ConfigError, UnknownNameError
+from vla_core.models.vlm import TinyVLM, available_vlms, get_vlm, register_vlm, vlm_from_config
+
+SMALL = {"image_size": 32, "hidden_size": 16, "depth": 1, "num_heads": 2}
+
+
+def test_tiny_is_available():
+    assert "tiny" in available_vlms()
+    assert isinstance(get_vlm("tiny", **SMALL), TinyVLM)
+
+
+def test_unknown_name_is_refused_with_the_available_ones():
+    with pytest.raises(UnknownNameError, match=r"vlm 'tinny' is not registered.*'tiny'"):
+        get_vlm("tinny")
+
+
+def test_a_name_cannot_be_taken_twice():
+    class OtherVLM(TinyVLM):
+        pass
+
+    with pytest.raises(ConfigError, match="'tiny' is already registered by TinyVLM"):
+        register_vlm("tiny")(OtherVLM)
+    assert isinstance(get_vlm("tiny", **SMALL), TinyVLM)
+
+
+def test_configuration_finds_its_class_by_name():
+    config = get_vlm("tiny", **SMALL).get_config()
+    assert vlm_from_config(config).get_config() == config
+
+
+def test_configuration_without_a_name_is_refused():
+    with pytest.raises(ConfigError, match=r"must have a 'name', got keys \['depth'\]"):
+        vlm_from_config({"depth": 1})
+
+
+def test_transformers_is_loaded_by_none_of_the_modules():
+    code = "import sys, vla_core.models.vlm; print([m for m in sys.modules if m in {names}])"
+    names = {"transformers", "peft", "tokenizers", "huggingface_hub"}
+    command = [sys.executable, "-c", code.format(names=names)]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "keywords"), [("transformers", {}), ("peft", {"lora_rank": 2})]
+)
+def test_absent_library_is_named_with_how_to_install_it(monkeypatch, module, keywords):
+    pytest.importorskip("transformers")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf"needs {module}, .*pip install 'vla_core\[hf\]'"):
+        get_vlm("paligemma", size="tiny", **keywords)

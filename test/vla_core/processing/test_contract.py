@@ -1,0 +1,229 @@
+# SPDX-License-Identifier: MIT
+import copy
+import dataclasses
+import json
+
+import pytest
+import yaml
+
+from vla_core.errors import ContractError
+from vla_core.processing.contract import RobotContract, available_contracts, load_contract
+
+
+@pytest.fixture
+def data():
+    return load_contract("tabletop").to_dict()
+
+
+def changed(data, path, value):
+    """Return a copy of nested plain values with one of them replaced, or removed for None."""
+    result = copy.deepcopy(data)
+    *folders, last = path.split("/")
+    place = result
+    for folder in folders:
+        place = place[folder]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return result
+
+
+def test_every_shipped_contract_loads_under_its_own_name():
+    assert "tabletop" in available_contracts()
+    for name in available_contracts():
+        assert load_contract(name).robot == name
+
+
+def test_contract_round_trips_through_json(data):
+    contract = RobotContract.from_dict(data)
+    assert RobotContract.from_dict(json.loads(json.dumps(contract.to_dict()))) == contract
+
+
+def test_contract_loads_by_path(tmp_path, data):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(data, sort_keys=False))
+    assert load_contract(path) == RobotContract.from_dict(data)
+
+
+def test_order_of_cameras_is_the_order_of_the_file(data):
+    front, wrist = data["cameras"]["front"], data["cameras"]["wrist"]
+    contract = RobotContract.from_dict({**data, "cameras": {"wrist": wrist, "front": front}})
+    assert list(contract.cameras) == ["wrist", "front"]
+    assert contract.reference_camera == "wrist"
+
+
+def test_unknown_name_lists_the_shipped_contracts():
+    with pytest.raises(ContractError, match=r"'tabeltop' is not shipped.*'tabletop'"):
+        load_contract("tabeltop")
+
+
+def test_missing_file_is_named(tmp_path):
+    with pytest.raises(ContractError, match=r"absent\.yaml' cannot be read"):
+        load_contract(tmp_path / "absent.yaml")
+
+
+def test_an_error_in_a_file_names_the_file(tmp_path, data):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(changed(data, "action/rate_hz", -1.0)))
+    with pytest.raises(ContractError, match=r"mine\.yaml': action\.rate_hz must be between"):
+        load_contract(path)
+
+
+def test_broken_yaml_is_a_contract_error(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("robot: [")
+    with pytest.raises(ContractError, match="not valid YAML"):
+        load_contract(path)
+
+
+def test_a_file_in_another_encoding_is_refused(tmp_path):
+    path = tmp_path / "latin.yaml"
+    path.write_bytes("robot: caf\u00e9".encode("latin-1"))
+    with pytest.raises(ContractError, match=r"latin\.yaml' is not UTF-8 text.*save it as UTF-8"):
+        load_contract(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "message"),
+    [("[a, b]", "line 1 must be a name, got a sequence"), ("{a: b}", "a name, got a mapping")],
+)
+@pytest.mark.parametrize("before", ["", "cameras: "])
+def test_a_key_that_is_no_name_is_refused(tmp_path, before, key, message):
+    path = tmp_path / "keys.yaml"
+    path.write_text(f"{before}{{? {key} : 1}}\n")
+    with pytest.raises(ContractError, match=rf"keys\.yaml': key in .*{message}"):
+        load_contract(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["2026-99-99", "!!int x", "!!int ''", "!!bool x", "!!timestamp x", "!!float x", "9" * 10_000],
+)
+def test_a_value_that_yaml_cannot_read_is_refused(tmp_path, value):
+    path = tmp_path / "value.yaml"
+    path.write_text(f"robot: {value}\n")
+    with pytest.raises(ContractError, match=r"value\.yaml'( is not valid YAML|: )"):
+        load_contract(path)
+
+
+def test_values_nested_without_end_are_refused(tmp_path):
+    path = tmp_path / "deep.yaml"
+    path.write_text("robot: " + "[" * 5_000)
+    with pytest.raises(ContractError, match=r"deep\.yaml' is not valid YAML"):
+        load_contract(path)
+
+
+def test_a_repeated_key_is_refused(tmp_path, data):
+    path = tmp_path / "twice.yaml"
+    path.write_text(yaml.safe_dump(data) + "robot: other\n")
+    with pytest.raises(ContractError, match="'robot' is given twice"):
+        load_contract(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("speed", 1.0, r"unknown key 'speed'; valid keys: robot, cameras, state"),
+        ("cameras/front/fps", 30, r"cameras\.front has unknown key 'fps'; valid keys: topic"),
+        ("action/gripper", "x", r"action has unknown key 'gripper'; valid keys: kind, joints"),
+        ("command", None, r"contract lacks 'command'"),
+        ("state/max_age_s", None, r"state lacks 'max_age_s'"),
+        ("cameras", {}, r"at least one camera"),
+        ("cameras/front/width", 0, r"cameras\.front\.width must be a positive whole number"),
+        ("cameras/front/width", 19.2, r"whole number, got 19\.2"),
+        ("cameras/front/topic", "", r"topic must be a non-empty string"),
+        ("cameras/front", "front_camera", r"cameras\.front must be a mapping"),
+        ("state/joints", "joint_1", r"state\.joints must be a list of names"),
+        ("state/joints", ["joint_1", "joint_1"], r"'joint_1' more than once"),
+        ("action/joints", ["joint_1", "elbow"], r"'elbow', which state\.joints.*joint_6"),
+        ("action/kind", "torque", r"kind 'torque' is unknown; available: 'joint_position', 'joi"),
+        ("action/rate_hz", 0.0, r"action\.rate_hz must be between 0\.1 and 10000 Hz, got 0\.0"),
+        ("action/rate_hz", 1e-300, r"action\.rate_hz must be between .* Hz, got 1e-300"),
+        ("command/rate_hz", 1e6, r"command\.rate_hz must be between .* Hz, got 1000000\.0"),
+        ("action/rate_hz", 10**400, r"finite number, got a whole number of 1329 bits"),
+        (
+            "cameras/wrist/topic",
+            "front_camera/image_raw",
+            r"cameras\.wrist\.topic 'front_camera/image_raw' is also cameras\.front\.topic; every",
+        ),
+        ("command/topic", "joint_states", r"command\.topic 'joint_states' is also state\.topic"),
+        ("state/topic", "wrist_camera/image_raw", r"state\.topic .* also cameras\.wrist\.topic"),
+        ("action/rate_hz", "fast", r"action\.rate_hz must be a finite number, got 'fast'"),
+        ("action/rate_hz", True, r"finite number, got True"),
+        ("action/rate_hz", 60.0, r"command\.rate_hz must be at least action\.rate_hz"),
+        ("command/output", "fax", r"'fax' is unknown; available: 'joint_trajectory'"),
+        ("limits/joint_3", None, r"limits lacks 'joint_3'"),
+        ("limits/elbow", {"lower": 0, "upper": 1, "velocity": 1, "acceleration": 1}, r"'elbow'"),
+        ("limits/joint_1/lower", 2.8, r"limits\.joint_1\.lower must be below upper"),
+        ("limits/joint_1/upper", float("nan"), r"upper must be a finite number"),
+        ("limits/joint_1/velocity", 0.0, r"joint_1\.velocity must be positive"),
+        ("limits/joint_1/acceleration", -8.0, r"acceleration must be positive, got -8\.0"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_is_valid(data, path, value, message):
+    with pytest.raises(ContractError, match=message):
+        RobotContract.from_dict(changed(data, path, value))
+
+
+def test_equal_contracts_do_not_differ(data):
+    assert RobotContract.from_dict(data).differences(RobotContract.from_dict(data)) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "expected"),
+    [
+        ("cameras/front/width", 640, ["192x192", "640x192"]),
+        ("cameras/wrist", None, ["['front', 'wrist'] != ['front']"]),
+        ("action/kind", "joint_delta", ["action.kind: joint_position != joint_delta"]),
+        ("action/rate_hz", 20.0, ["action.rate_hz: 10.0 != 20.0"]),
+    ],
+)
+def test_a_difference_names_both_values(data, path, value, expected):
+    other = RobotContract.from_dict(changed(data, path, value))
+    report = "\n".join(RobotContract.from_dict(data).differences(other))
+    for part in expected:
+        assert part in report
+
+
+@pytest.mark.parametrize("section", ["state", "action"])
+def test_another_joint_order_is_a_difference(data, section):
+    joints = data[section]["joints"][::-1]
+    other = RobotContract.from_dict(changed(data, f"{section}/joints", joints))
+    (line,) = RobotContract.from_dict(data).differences(other)
+    assert line.startswith(f"{section}.joints: ['joint_1'")
+    assert "!= ['gripper_joint'" in line
+
+
+def test_another_camera_order_is_a_difference(data):
+    cameras = dict(reversed(data["cameras"].items()))
+    other = RobotContract.from_dict({**data, "cameras": cameras})
+    assert RobotContract.from_dict(data).differences(other) == [
+        "cameras: ['front', 'wrist'] != ['wrist', 'front']"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("cameras/front/topic", "other/image_raw"),
+        ("state/topic", "other/joint_states"),
+        ("command/topic", "other/joint_trajectory"),
+        ("limits/joint_1/velocity", 1.0),
+    ],
+)
+def test_topics_and_limits_may_differ(data, path, value):
+    other = RobotContract.from_dict(changed(data, path, value))
+    assert other != RobotContract.from_dict(data)
+    assert RobotContract.from_dict(data).differences(other) == []
+
+
+def test_limits_come_in_the_order_of_the_action(data):
+    joints = data["action"]["joints"][::-1]
+    contract = RobotContract.from_dict(changed(data, "action/joints", joints))
+    assert list(contract.action_limits) == joints
+
+
+def test_contract_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        load_contract("tabletop").robot = "other"

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: MIT
+import csv
+import json
+import signal
+
+import numpy as np
+import pytest
+import torch
+
+from vla_core.errors import ConfigError, DatasetError, TrainingError
+from vla_core.inference.policy import Policy
+from vla_core.types import Observation
+
+
+def _losses(trainer):
+    with trainer.folder.losses.path.open() as file:
+        return [(int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
+
+
+def _interrupt_after(trainer, step):
+    """Let Ctrl-C arrive when the given step is logged."""
+    append_row = trainer.folder.losses.append
+
+    def append(number, figures):
+        append_row(number, figures)
+        if number == step:
+            signal.raise_signal(signal.SIGINT)
+
+    trainer.folder.losses.append = append
+
+
+def test_run_leaves_recipe_losses_plot_checkpoint_and_policy(make_trainer):
+    trainer = make_trainer()
+    result = trainer.run()
+    assert result.is_complete
+    assert np.isfinite(result.loss)
+    assert [step for step, _ in _losses(trainer)] == list(range(1, 13))
+    names = {path.name for path in trainer.folder.root.iterdir()}
+    assert {"recipe.yaml", "loss.csv", "validation.csv", "loss.png", "policy"} <= names
+    assert trainer.folder.read_recipe() == trainer.recipe
+    assert trainer.folder.checkpoints.latest().name == "step-00000012"
+
+
+def test_policy_acts_on_an_observation(make_trainer, make_episode):
+    trainer = make_trainer()
+    trainer.run()
+    policy = Policy.from_checkpoint(trainer.folder.policy_path)
+    episode = make_episode(0)
+    observation = Observation(
+        images={name: frames[0] for name, frames in episode["images"].items()},
+        state=episode["state"][0],
+        instruction=episode["task"],
+        stamp_ns=0,
+        image_stamps_ns={"front": 0, "wrist": 0},
+        state_stamp_ns=0,
+    )
+    chunk = policy.predict_chunk(observation)
+    assert chunk.actions.shape == (4, 3)
+    assert np.isfinite(chunk.actions).all()
+
+
+def test_policy_says_where_it_comes_from(make_trainer):
+    trainer = make_trainer()
+    trainer.run()
+    provenance = json.loads((trainer.folder.policy_path / "training.json").read_text())
+    assert provenance["recipe"]["framework"] == "gr00t"
+    assert provenance["dataset"]["episodes"] == 6
+    assert provenance["dataset"]["seeds"] == [100, 105]
+    assert provenance["steps"] == 12
+    assert provenance["validation"]["joints"].keys() == {"joint_1", "joint_2", "gripper_joint"}
+
+
+def test_policy_has_the_averaged_weights(make_trainer):
+    trainer = make_trainer()
+    trainer.run()
+    state = trainer.folder.checkpoints.load(trainer.folder.checkpoints.latest())
+    saved = dict(Policy.from_checkpoint(trainer.folder.policy_path).model.named_parameters())
+    averaged = {name: value for name, value in state.average.items() if name in saved}
+    for name, value in averaged.items():
+        torch.testing.assert_close(saved[name].detach(), value)
+    assert any(not torch.equal(state.model[name], value) for name, value in averaged.items())
+
+
+@pytest.mark.parametrize("cache_features", [True, False])
+def test_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(make_trainer, cache_features):
+    model = {"dropout": 0.1}
+    whole = make_trainer("whole", cache_features=cache_features, model=model)
+    whole.run()
+    first = make_trainer("parts", cache_features=cache_features, model=model)
+    _interrupt_after(first, step=7)
+    assert not first.run().is_complete
+    second = make_trainer("parts", cache_features=cache_features, model=model)
+    assert second.resume()
+    assert second.step == 7
+    second.run()
+    assert _losses(second) == _losses(whole)
+    weights = [
+        trainer.folder.checkpoints.load(trainer.folder.checkpoints.latest())
+        for trainer in (whole, second)
+    ]
+    for name, value in weights[0].average.items():
+        assert torch.equal(weights[1].average[name], value), name
+
+
+def test_other_recipe_is_not_resumed(make_trainer):
+    make_trainer().run()
+    with pytest.raises(ConfigError, match="batch_size: 8 != 4"):
+        make_trainer(batch_size=4).resume()
+
+
+def test_folder_without_checkpoint_starts_at_the_beginning(make_trainer):
+    trainer = make_trainer()
+    assert not trainer.resume()
+    assert trainer.step == 0
+
+
+def test_loss_that_is_not_finite_stops_with_cause_and_remedy(make_trainer):
+    trainer = make_trainer(optimizer={"learning_rate": 1e30, "warmup_steps": 0})
+    with pytest.raises(TrainingError, match=r"at step \d+.*Lower optimizer\.learning_rate"):
+        trainer.run()
+
+
+def test_training_lowers_the_loss(make_trainer):
+    trainer = make_trainer(
+        steps=150, optimizer={"learning_rate": 5e-3}, checkpoint={"every_steps": 200}
+    )
+    trainer.run()
+    losses = np.array([float(loss) for _, loss in _losses(trainer)])
+    assert losses[-30:].mean() < 0.6 * losses[:20].mean()
+
+
+def test_frozen_backbone_stays_as_it_was(make_trainer):
+    trainer = make_trainer()
+    trainer.run()
+    state = trainer.folder.checkpoints.load(trainer.folder.checkpoints.latest())
+    fresh = make_trainer("fresh")
+    fresh.run()
+    saved = Policy.from_checkpoint(fresh.folder.policy_path).model.vlm.state_dict()
+    for name, value in saved.items():
+        assert torch.equal(state.model[f"vlm.{name}"], value), name
+
+
+def test_caching_needs_a_frozen_backbone(make_trainer):
+    with pytest.raises(ConfigError, match=r"needs a frozen VLM.*cache_features=false"):
+        make_trainer(model={"freeze_vlm": False})
+
+
+def test_dataset_of_another_robot_is_refused(make_trainer):
+    with pytest.raises(
+        DatasetError, match=r"'tabletop': .*'action' has shape \[3\], expected \[7\]"
+    ):
+        make_trainer(contract="tabletop")
+
+
+def test_camera_count_must_be_that_of_the_contract(make_trainer):
+    with pytest.raises(ConfigError, match=r"num_cameras is 1.*'front', 'wrist'"):
+        make_trainer(model={"num_cameras": 1})
+
+
+def test_dimensions_of_the_contract_cannot_be_given(make_trainer):
+    with pytest.raises(ConfigError, match="'state_dim', which follow from the contract"):
+        make_trainer(model={"state_dim": 9})
+
+
+def test_unknown_model_keyword_is_refused_with_the_valid_ones(make_trainer):
+    with pytest.raises(ConfigError, match=r"hiden_dim.*valid: .*hidden_dim"):
+        make_trainer(model={"hiden_dim": 9})
+
+
+def test_cached_features_are_those_of_the_images(make_trainer, dataset_root):
+    trainer = make_trainer()
+    episode = trainer._dataset.episode(1)
+    cached = trainer._inputs.inputs(torch.arange(12, 24))["vlm_features"]
+    model = trainer._unwrapped()
+    fresh = model.encode_vlm(trainer._pipeline.to_images(episode.images), episode.task)
+    torch.testing.assert_close(cached.features, fresh.features, atol=5e-3, rtol=1e-3)
+    assert torch.equal(cached.mask, fresh.mask)
+
+
+def test_bfloat16_step_comes_close_to_the_full_precision_one(make_trainer):
+    losses = [
+        float(_losses(trainer)[0][1])
+        for trainer in (make_trainer("a", steps=1), make_trainer("b", steps=1, precision="bf16"))
+        if trainer.run()
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_run_without_validation_completes(make_trainer):
+    trainer = make_trainer(validation={"fraction": 0.0})
+    assert trainer.run().validation is None

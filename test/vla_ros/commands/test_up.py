@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""`vla up`: arguments in both forms, help that teaches, errors that name what is possible."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vla_core.cli import main
+from vla_core.errors import ConfigError
+from vla_ros.commands.up import parse_overrides
+from vla_ros.graph import get_graph
+
+GROOT = get_graph("groot")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["robot:=other", "record:=out/bag"],
+        ["--robot", "other", "--record", "out/bag"],
+        ["--robot=other", "record:=out/bag"],
+        ["record:=out/bag", "--robot", "other"],
+    ],
+)
+def test_both_forms_mean_the_same(words):
+    assert parse_overrides(GROOT, words) == {"robot": "other", "record": "out/bag"}
+
+
+def test_value_may_hold_spaces_and_the_separator():
+    values = parse_overrides(GROOT, ["instruction:=say a:=b now"])
+    assert values == {"instruction": "say a:=b now"}
+
+
+def test_value_may_be_empty():
+    assert parse_overrides(GROOT, ["instruction:="]) == {"instruction": ""}
+
+
+def test_dashes_may_replace_underscores():
+    assert parse_overrides(GROOT, ["--robot-sim", "false"]) == {"robot_sim": "false"}
+
+
+def test_word_of_neither_form_is_refused():
+    with pytest.raises(ConfigError, match="'robot=x' must be name:=value or --name value"):
+        parse_overrides(GROOT, ["robot=x"])
+
+
+def test_help_lists_every_argument_with_its_default(capsys):
+    with pytest.raises(SystemExit):
+        parse_overrides(GROOT, ["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    for argument in GROOT.arguments:
+        assert f"--{argument.name.replace('_', '-')}" in text
+        assert " ".join(argument.description.split()) in text
+    assert "Default: pick up the red block." in text
+
+
+def test_unknown_graph_is_one_line_that_names_the_known(capsys):
+    assert main(["up", "grooot"]) == 2
+    assert "graph 'grooot' is unknown; available: 'groot'" in capsys.readouterr().err
+
+
+def test_unknown_argument_is_one_line_that_names_the_known(capsys):
+    assert main(["up", "groot", "robott:=x"]) == 2
+    assert "argument 'robott' is unknown to graph 'groot'; available:" in capsys.readouterr().err
+
+
+def test_help_needs_no_ros():
+    code = (
+        "import sys\nfrom vla_core.cli import main\n"
+        "try:\n    main(['up', 'groot', '--help'])\n"
+        "except SystemExit:\n    sys.exit('rclpy' in sys.modules or 'torch' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL)
+    assert done.returncode == 0

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: MIT
+import dataclasses
+from typing import ClassVar
+
+import pytest
+import rclpy
+from rcl_interfaces.msg import ParameterType
+
+from vla_core.errors import ConfigError
+from vla_ros import parameters
+from vla_ros.graph import find_config
+from vla_ros.parameters import SimRobotParameters, declare_parameters, load_parameter_file
+
+pytestmark = pytest.mark.ros
+
+NODE_PARAMETERS = [
+    value
+    for value in vars(parameters).values()
+    if dataclasses.is_dataclass(value) and hasattr(value, "NODE")
+]
+
+
+@pytest.fixture
+def make_node(ros_domain):
+    """Create a node with overrides as on a command line."""
+    contexts = []
+
+    def make(*overrides):
+        context = rclpy.Context()
+        words = [word for override in overrides for word in ("-p", override)]
+        rclpy.init(args=["--ros-args", *words], context=context, domain_id=ros_domain)
+        contexts.append(context)
+        return rclpy.create_node("test_node", context=context)
+
+    yield make
+    for context in contexts:
+        context.try_shutdown()
+
+
+@pytest.mark.parametrize("cls", NODE_PARAMETERS, ids=lambda cls: cls.NODE)
+def test_file_has_exactly_the_declared_parameters_with_their_types(cls, make_node):
+    values = declare_parameters(make_node(), cls)
+    file = load_parameter_file(find_config(f"{cls.NODE}.param.yaml"))
+    in_force = {
+        name: list(value) if isinstance(value, tuple) else value
+        for name, value in dataclasses.asdict(values).items()
+    }
+    assert in_force == file
+
+
+@pytest.mark.parametrize("cls", NODE_PARAMETERS, ids=lambda cls: cls.NODE)
+def test_every_parameter_is_described(cls, make_node):
+    node = make_node()
+    declare_parameters(node, cls)
+    for field in dataclasses.fields(cls):
+        descriptor = node.describe_parameter(field.name)
+        assert descriptor.description
+        assert descriptor.type != ParameterType.PARAMETER_NOT_SET
+
+
+def test_override_wins_over_the_file(make_node):
+    assert declare_parameters(make_node("seed:=7"), SimRobotParameters).seed == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed:=7.0", "'seed' must be int"),
+        ("camera_rate_hz:=20", "'camera_rate_hz' must be float"),
+        ("camera_rate_hz:=1000.0", "between 0.0 and 60.0"),
+        ("seed:=-1", "between 0 and"),
+        ("controller_distro:=kinetic", "'kinetic'; available: humble, jazzy"),
+    ],
+)
+def test_wrong_value_is_refused_with_what_is_expected(override, expected, make_node):
+    with pytest.raises(ConfigError, match=expected):
+        declare_parameters(make_node(override), SimRobotParameters)
+
+
+def test_read_only_parameter_cannot_be_set_later(make_node):
+    node = make_node()
+    declare_parameters(node, SimRobotParameters)
+    (result,) = node.set_parameters([rclpy.Parameter("seed", value=3)])
+    assert not result.successful
+
+
+def test_parameters_that_the_file_does_not_have_are_refused_by_name(make_node):
+    @dataclasses.dataclass(frozen=True)
+    class Wrong:
+        NODE: ClassVar[str] = "sim_robot_node"
+        gravity: float = parameters.parameter("Gravity [m/s^2].")
+
+    with pytest.raises(ConfigError, match=r"lacks \['gravity'\].*unknown \['camera_rate_hz'"):
+        declare_parameters(make_node(), Wrong)
+
+
+def test_file_of_another_form_is_refused(tmp_path):
+    path = tmp_path / "x.param.yaml"
+    path.write_text("my_node: {ros__parameters: {a: 1}}")
+    with pytest.raises(ConfigError, match="ros__parameters"):
+        load_parameter_file(path)
