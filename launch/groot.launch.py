@@ -5,6 +5,7 @@ The graph is described in vla_ros/graph.py, for this file and for `vla up groot`
 """
 
 from launch import LaunchDescription
+
 from vla_ros.launching import build_launch_description
 
 

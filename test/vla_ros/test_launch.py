@@ -16,9 +16,8 @@ needs_launch = pytest.mark.skipif(
 
 
 def load(name):
-    from launch.launch_description_sources import PythonLaunchDescriptionSource
-
     from launch import LaunchContext
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
 
     source = PythonLaunchDescriptionSource(str(LAUNCH_FILES / f"{name}.launch.py"))
     return source.get_launch_description(LaunchContext())
@@ -26,10 +25,9 @@ def load(name):
 
 def started_nodes(name, **values):
     """Run the launch file's function and return the node actions that it would start."""
+    from launch import LaunchContext
     from launch.actions import OpaqueFunction
     from launch_ros.actions import Node
-
-    from launch import LaunchContext
 
     context = LaunchContext()
     context.launch_configurations.update(get_graph(name).resolve(values))
