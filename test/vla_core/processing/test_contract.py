@@ -227,3 +227,115 @@ def test_limits_come_in_the_order_of_the_action(data):
 def test_contract_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         load_contract("tabletop").robot = "other"
+
+
+@pytest.fixture
+def full(data):
+    """A contract with every part that may be left out."""
+    cameras = {**data["cameras"]}
+    cameras["front"] = {**cameras["front"], "transport": "compressed", "max_frozen_s": 1.0}
+    cameras["wrist"] = {**cameras["wrist"], "depth_range_m": [0.1, 2.0]}
+    return {
+        **data,
+        "cameras": cameras,
+        "state": {
+            **data["state"],
+            "fields": ["position", "velocity"],
+            "extra_topics": ["gripper/joint_states"],
+        },
+        "action": {**data["action"], "kind": "end_effector_delta", "delta_frame": "tool"},
+        "command": {"rate_hz": 100.0, "output": "servo_twist", "topic": "servo_node"},
+        "inputs": {"force": {"type": "wrench", "topic": "wrench", "max_age_s": 0.1}},
+        "alignment": {"max_skew_s": 0.05},
+        "grippers": {
+            "gripper_joint": {
+                "open": 0.045,
+                "closed": 0.0,
+                "mode": "binary",
+                "output": "gripper_command",
+                "topic": "gripper_controller/gripper_cmd",
+            }
+        },
+        "kinematics": {"urdf": "arm.urdf", "base_link": "base", "tip_link": "tool"},
+        "workspace": {"lower": [0.1, -0.4, 0.0], "upper": [0.6, 0.4, 0.5]},
+        "safety": {"limit_mode": "strict", "max_step": 0.2, "dry_run": True},
+    }
+
+
+def test_a_contract_with_every_part_round_trips(full):
+    contract = RobotContract.from_dict(full)
+    assert RobotContract.from_dict(json.loads(json.dumps(contract.to_dict()))) == contract
+
+
+def test_what_is_left_out_of_a_contract_is_not_written(data):
+    assert list(RobotContract.from_dict(data).to_dict()) == [
+        "robot", "cameras", "state", "action", "command", "limits",
+    ]  # fmt: skip
+
+
+def test_values_of_the_state_are_fields_of_the_joints_then_the_inputs(full, data):
+    joints = data["state"]["joints"]
+    names = RobotContract.from_dict(full).state_names
+    assert names[: len(joints)] == tuple(joints)
+    assert names[len(joints)] == f"{joints[0]}.velocity"
+    assert names[2 * len(joints) :] == (
+        "force.force.x", "force.force.y", "force.force.z",
+        "force.torque.x", "force.torque.y", "force.torque.z",
+    )  # fmt: skip
+
+
+def test_an_end_effector_action_is_a_pose_change_and_the_grippers(full):
+    contract = RobotContract.from_dict(full)
+    assert contract.action_names == (
+        "tool.x", "tool.y", "tool.z", "tool.rx", "tool.ry", "tool.rz", "gripper_joint",
+    )  # fmt: skip
+    assert "gripper_joint" not in contract.arm_joints
+
+
+def test_a_urdf_is_found_beside_its_contract(tmp_path, full):
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(full, sort_keys=False))
+    assert load_contract(path).kinematics.urdf == str(tmp_path / "arm.urdf")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("kinematics", None, "kinematics is missing, which workspace needs"),
+        ("cameras/front/transport", "theora", r"cameras\.front\.transport 'theora' is unknown"),
+        ("cameras/wrist/depth_range_m", [2.0, 1.0], "depth_range_m must rise"),
+        ("state/fields", ["torque"], r"state\.fields 'torque' is unknown; available: 'position'"),
+        ("state/extra_topics", ["joint_states"], r"'joint_states' is also state\.topic"),
+        ("inputs/force/type", "imu", r"inputs\.force\.type 'imu' is unknown"),
+        ("grippers/gripper_joint/open", 0.0, "open and closed must differ"),
+        ("grippers/gripper_joint/threshold", 0.05, r"must be in \(0, 1\)"),
+        ("grippers/gripper_joint/output", "joint", "is unused: output 'joint'"),
+        ("workspace/lower", [0.7, 0.0, 0.0], "lower must be below upper in x, y and z"),
+        ("safety/dry_run", 1, "dry_run must be true or false, got 1"),
+        ("safety/limit_mode", "off", "limit_mode 'off' is unknown; available: 'clamp', 'strict'"),
+        ("limits/joint_1/jerk", -1.0, r"limits\.joint_1\.jerk must be positive"),
+        ("command/topics", {"arm": ["joint_1"]}, "exclude each other"),
+    ],
+)
+def test_wrong_values_of_optional_parts_are_refused(full, path, value, message):
+    with pytest.raises(ContractError, match=message):
+        RobotContract.from_dict(changed(full, path, value))
+
+
+def test_topics_that_split_the_arm_must_name_every_joint_once(data):
+    joints = data["action"]["joints"]
+    split = {"left/joint_trajectory": joints[:3], "right/joint_trajectory": joints[3:]}
+    command = {"rate_hz": 50.0, "output": "joint_trajectory", "topics": split}
+    contract = RobotContract.from_dict({**data, "command": command})
+    assert contract.command.topics["left/joint_trajectory"] == tuple(joints[:3])
+    command["topics"] = {"left/joint_trajectory": joints[:3]}
+    with pytest.raises(ContractError, match="each joint of the arms exactly once"):
+        RobotContract.from_dict({**data, "command": command})
+
+
+def test_policies_of_other_values_do_not_fit(full):
+    contract = RobotContract.from_dict(full)
+    other = RobotContract.from_dict(changed(full, "state/fields", ["position"]))
+    assert any("state values" in line for line in contract.differences(other))
+    other = RobotContract.from_dict(changed(full, "action/delta_frame", "base"))
+    assert contract.differences(other) == ["action.delta_frame: tool != base"]

@@ -1,138 +1,67 @@
 # SPDX-License-Identifier: MIT
 """The robot contract: how topics become policy inputs and policy outputs become commands.
 
-One YAML file per robot in ``config/robots``. Every value is explicit and checked when it is read:
-joint order, camera order and limits decide how an arm moves, so nothing has a hidden default.
+One YAML file per robot in ``config/robots``. Every value is checked when it is read. Joint order,
+camera order, rates, ages and limits decide how an arm moves and are always explicit; what a robot
+need not have, such as further sensors or a workspace, may be left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 from vla_core.errors import ConfigError, ContractError
-from vla_core.processing.value_checks import (
-    UniqueKeyLoader,
-    quoted,
-    require_choice,
-    require_count,
-    require_keys,
-    require_number,
-    require_positive,
-    require_rate,
-    require_text,
-    require_unique_names,
+from vla_core.processing.contract_inputs import (
+    INPUT_COMPONENTS,
+    AlignmentContract,
+    CameraContract,
+    InputContract,
+    StateContract,
 )
+from vla_core.processing.contract_outputs import (
+    ACTION_KINDS,
+    COMMAND_OUTPUTS,
+    END_EFFECTOR_COMPONENTS,
+    ActionContract,
+    CommandContract,
+    GripperContract,
+)
+from vla_core.processing.contract_safety import (
+    JointLimits,
+    KinematicsContract,
+    SafetyContract,
+    WorkspaceContract,
+)
+from vla_core.processing.value_checks import UniqueKeyLoader, quoted, require_keys, require_text
 
-ACTION_KINDS = ("joint_position", "joint_delta", "end_effector_delta")
-COMMAND_OUTPUTS = ("joint_trajectory",)
+__all__ = [
+    "ACTION_KINDS",
+    "COMMAND_OUTPUTS",
+    "ActionContract",
+    "AlignmentContract",
+    "CameraContract",
+    "CommandContract",
+    "GripperContract",
+    "InputContract",
+    "JointLimits",
+    "KinematicsContract",
+    "RobotContract",
+    "SafetyContract",
+    "StateContract",
+    "WorkspaceContract",
+    "available_contracts",
+    "load_contract",
+]
 
 _PACKAGED_ROBOTS = Path(__file__).parents[1] / "robots"
 _SOURCE_TREE_ROBOTS = Path(__file__).resolve().parents[4] / "config" / "robots"
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CameraContract:
-    """One camera: its relative topic, image size in pixels, and oldest usable frame."""
-
-    topic: str
-    width: int
-    height: int
-    max_age_s: float
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        require_text("topic", self.topic)
-        require_count("width", self.width)
-        require_count("height", self.height)
-        require_positive("max_age_s", self.max_age_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateContract:
-    """The measured state: topic, joints in the order of the policy, and oldest usable message."""
-
-    topic: str
-    joints: tuple[str, ...]
-    max_age_s: float
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        require_text("topic", self.topic)
-        object.__setattr__(self, "joints", require_unique_names("joints", self.joints))
-        require_positive("max_age_s", self.max_age_s)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActionContract:
-    """What the policy returns: kind, joints in order, rate of the steps of a chunk.
-
-    ``max_age_s`` is the age of a chunk's observation after which the arm stops.
-    """
-
-    kind: str
-    joints: tuple[str, ...]
-    rate_hz: float
-    max_age_s: float
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        require_choice("kind", self.kind, ACTION_KINDS)
-        object.__setattr__(self, "joints", require_unique_names("joints", self.joints))
-        require_rate("rate_hz", self.rate_hz)
-        require_positive("max_age_s", self.max_age_s)
-
-    @property
-    def dt_s(self) -> float:
-        """Time between two steps of a chunk."""
-        return 1.0 / self.rate_hz
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommandContract:
-    """How commands leave: rate of the command loop, output type and relative topic."""
-
-    rate_hz: float
-    output: str
-    topic: str
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        require_rate("rate_hz", self.rate_hz)
-        require_choice("output", self.output, COMMAND_OUTPUTS)
-        require_text("topic", self.topic)
-
-    @property
-    def dt_s(self) -> float:
-        """Time between two commands."""
-        return 1.0 / self.rate_hz
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JointLimits:
-    """Limits of one joint in rad or m: position range, largest velocity and acceleration."""
-
-    lower: float
-    upper: float
-    velocity: float
-    acceleration: float
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        require_number("lower", self.lower)
-        require_number("upper", self.upper)
-        if self.lower >= self.upper:
-            raise ConfigError(
-                f"lower must be below upper, got lower {self.lower} and upper {self.upper}."
-            )
-        require_positive("velocity", self.velocity)
-        require_positive("acceleration", self.acceleration)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +71,16 @@ class RobotContract:
     Attributes:
         robot: Name of the robot.
         cameras: Cameras in the order of the policy; the first is the reference for time.
-        state: Measured state.
+        state: Measured joints.
         action: Actions of the policy.
         command: Output of the command loop.
         limits: Limits of every action joint, at least.
+        inputs: Further sensors, whose values follow the joints in the policy's state.
+        alignment: How far apart in time the parts of an observation may be.
+        grippers: How the gripper joints are driven, by joint.
+        kinematics: Where the robot's geometry is described; None if nothing needs it.
+        workspace: Box for the tool; None: only the joints are limited.
+        safety: How careful the command loop is.
 
     Raises:
         ContractError: A value is out of range, or two parts name different joints.
@@ -157,6 +92,12 @@ class RobotContract:
     action: ActionContract
     command: CommandContract
     limits: Mapping[str, JointLimits]
+    inputs: Mapping[str, InputContract] = field(default_factory=dict)
+    alignment: AlignmentContract = field(default_factory=AlignmentContract)
+    grippers: Mapping[str, GripperContract] = field(default_factory=dict)
+    kinematics: KinematicsContract | None = None
+    workspace: WorkspaceContract | None = None
+    safety: SafetyContract = field(default_factory=SafetyContract)
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit each other."""
@@ -169,33 +110,102 @@ class RobotContract:
                 f"command.rate_hz must be at least action.rate_hz ({self.action.rate_hz}), "
                 f"got {self.command.rate_hz}."
             )
-        known = ", ".join(self.state.joints)
-        for where, joints in (("action.joints", self.action.joints), ("limits", self.limits)):
-            unknown = [joint for joint in joints if joint not in self.state.joints]
-            if unknown:
-                raise ContractError(
-                    f"{where} names {quoted(unknown)}, which state.joints does not; "
-                    f"known joints: {known}."
-                )
+        self._require_known("action.joints", self.action.joints, "state", self.state.joints)
+        self._require_known("limits", self.limits, "state", self.state.joints)
+        self._require_known("grippers", self.grippers, "action", self.action.joints)
         missing = [joint for joint in self.action.joints if joint not in self.limits]
         if missing:
             raise ContractError(
                 f"limits lacks {quoted(missing)}; every action joint needs lower, upper, "
                 "velocity and acceleration."
             )
+        self._require_split_joints()
+        self._require_kinematics()
+
+    @staticmethod
+    def _require_known(
+        where: str, joints: Mapping[str, Any] | tuple[str, ...], part: str, known: tuple[str, ...]
+    ) -> None:
+        unknown = [joint for joint in joints if joint not in known]
+        if unknown:
+            raise ContractError(
+                f"{where} names {quoted(unknown)}, which {part}.joints does not; "
+                f"known joints: {', '.join(known)}."
+            )
+
+    def _require_split_joints(self) -> None:
+        if not self.command.topics:
+            return
+        listed = [joint for joints in self.command.topics.values() for joint in joints]
+        if sorted(listed) != sorted(self.arm_joints):
+            raise ContractError(
+                "command.topics must list each joint of the arms exactly once: "
+                f"{', '.join(self.arm_joints)}, got {', '.join(listed)}."
+            )
+
+    def _require_kinematics(self) -> None:
+        if self.kinematics is not None:
+            return
+        moves_tool = self.action.kind == "end_effector_delta"
+        for where, needs in (
+            ("workspace", self.workspace is not None),
+            ("action.kind 'end_effector_delta'", moves_tool),
+            (f"command.output '{self.command.output}'", self.command.output in _TOOL_OUTPUTS),
+        ):
+            if needs:
+                raise ContractError(
+                    f"kinematics is missing, which {where} needs: urdf, base_link, tip_link."
+                )
 
     def _require_distinct_topics(self) -> None:
-        topics = {f"cameras.{name}.topic": camera.topic for name, camera in self.cameras.items()}
-        topics["state.topic"] = self.state.topic
-        topics["command.topic"] = self.command.topic
+        topics = [(f"cameras.{name}.topic", part.topic) for name, part in self.cameras.items()]
+        topics.append(("state.topic", self.state.topic))
+        topics += [("state.extra_topics", topic) for topic in self.state.extra_topics]
+        topics += [(f"inputs.{name}.topic", part.topic) for name, part in self.inputs.items()]
+        if self.command.topic:
+            topics.append(("command.topic", self.command.topic))
+        topics += [("command.topics", topic) for topic in self.command.topics]
+        topics += [
+            (f"grippers.{joint}.topic", part.topic)
+            for joint, part in self.grippers.items()
+            if part.topic
+        ]
         first: dict[str, str] = {}
-        for where, topic in topics.items():
+        for where, topic in topics:
             other = first.setdefault(topic, where)
             if other != where:
                 raise ContractError(
                     f"{where} '{topic}' is also {other}; every camera, the state and the "
                     "command need a topic of their own."
                 )
+
+    @property
+    def arm_joints(self) -> tuple[str, ...]:
+        """Action joints that go out with the arm's command, in their order."""
+        return tuple(
+            joint
+            for joint in self.action.joints
+            if joint not in self.grippers or self.grippers[joint].output == "joint"
+        )
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """Names of the values of the policy's state, in their order."""
+        return self.state.names + tuple(
+            f"{name}.{component}"
+            for name, part in self.inputs.items()
+            for component in INPUT_COMPONENTS[part.type]
+        )
+
+    @property
+    def action_names(self) -> tuple[str, ...]:
+        """Names of the values of one action of the policy, in their order."""
+        if self.action.kind != "end_effector_delta":
+            return self.action.joints
+        return (
+            *END_EFFECTOR_COMPONENTS,
+            *(joint for joint in self.action.joints if joint in self.grippers),
+        )
 
     @property
     def reference_camera(self) -> str:
@@ -229,18 +239,21 @@ class RobotContract:
         view: dict[str, object] = {"cameras": list(self.cameras)}
         for name, camera in self.cameras.items():
             view[f"cameras.{name} size"] = f"{camera.width}x{camera.height}"
+            if camera.depth_range_m is not None:
+                view[f"cameras.{name} depth_range_m"] = list(camera.depth_range_m)
         view["state.joints"] = list(self.state.joints)
+        if self.state_names != self.state.joints:
+            view["state values"] = list(self.state_names)
         view["action.kind"] = self.action.kind
         view["action.joints"] = list(self.action.joints)
+        if self.action.kind == "end_effector_delta":
+            view["action.delta_frame"] = self.action.delta_frame
         view["action.rate_hz"] = float(self.action.rate_hz)
         return view
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON values that ``from_dict`` reads back."""
-        data = asdict(self)
-        data["state"]["joints"] = list(self.state.joints)
-        data["action"]["joints"] = list(self.action.joints)
-        return data
+        """Return plain JSON values that ``from_dict`` reads back; defaults are left out."""
+        return dict(_plain(self))
 
     @classmethod
     def from_dict(cls, data: object) -> RobotContract:
@@ -253,15 +266,14 @@ class RobotContract:
             ContractError: A key is unknown or missing, or a value is out of range.
         """
         try:
-            top = require_keys("contract", data, _names(cls))
-            return cls(
-                robot=top["robot"],
-                cameras=_named(CameraContract, top["cameras"], "cameras"),
-                state=_section(StateContract, top["state"], "state"),
-                action=_section(ActionContract, top["action"], "action"),
-                command=_section(CommandContract, top["command"], "command"),
-                limits=_named(JointLimits, top["limits"], "limits"),
-            )
+            values = dict(require_keys("contract", data, *_keys(cls)))
+            for name, part in _SECTIONS.items():
+                if name in values and not (name in _NULLABLE and values[name] is None):
+                    values[name] = _section(part, values[name], name)
+            for name, part in _NAMED_SECTIONS.items():
+                if name in values:
+                    values[name] = _named(part, values[name], name)
+            return cls(**values)
         except ContractError:
             raise
         except ConfigError as error:
@@ -288,7 +300,8 @@ class RobotContract:
                 f"contract '{path}' is not UTF-8 text ({error}); save it as UTF-8."
             ) from error
         try:
-            return cls.from_dict(yaml.load(text, Loader=UniqueKeyLoader))
+            data = yaml.load(text, Loader=UniqueKeyLoader)
+            return cls.from_dict(_with_absolute_urdf(data, Path(path).resolve().parent))
         except (yaml.YAMLError, RecursionError) as error:
             raise ContractError(f"contract '{path}' is not valid YAML: {error}.") from error
         except ConfigError as error:
@@ -324,8 +337,27 @@ def load_contract(name_or_path: str | Path) -> RobotContract:
     )
 
 
+_TOOL_OUTPUTS = ("servo_twist", "servo_pose")
+_SECTIONS: dict[str, type[Any]] = {
+    "state": StateContract,
+    "action": ActionContract,
+    "command": CommandContract,
+    "alignment": AlignmentContract,
+    "kinematics": KinematicsContract,
+    "workspace": WorkspaceContract,
+    "safety": SafetyContract,
+}
+_NULLABLE = ("kinematics", "workspace")
+_NAMED_SECTIONS: dict[str, type[Any]] = {
+    "cameras": CameraContract,
+    "limits": JointLimits,
+    "inputs": InputContract,
+    "grippers": GripperContract,
+}
+
+
 def _section(cls: type[_T], data: object, where: str) -> _T:
-    values = require_keys(where, data, _names(cls))
+    values = require_keys(where, data, *_keys(cls))
     try:
         return cls(**values)
     except ConfigError as error:
@@ -338,5 +370,35 @@ def _named(cls: type[_T], data: object, where: str) -> dict[str, _T]:
     return {str(name): _section(cls, value, f"{where}.{name}") for name, value in data.items()}
 
 
-def _names(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(cls))
+def _keys(cls: type[Any]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return all keys of a section, and those that may be left out."""
+    every = fields(cls)
+    return tuple(f.name for f in every), tuple(f.name for f in every if _default(f) is not MISSING)
+
+
+def _default(part: Field[Any]) -> Any:
+    return part.default_factory() if part.default_factory is not MISSING else part.default
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of a contract as YAML and JSON know it."""
+    if isinstance(value, Mapping):
+        return {name: _plain(part) for name, part in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {
+            part.name: _plain(getattr(value, part.name))
+            for part in fields(value)
+            if getattr(value, part.name) != _default(part)
+        }
+    return value
+
+
+def _with_absolute_urdf(data: object, folder: Path) -> object:
+    """Resolve a URDF that is named relative to the contract's file."""
+    kinematics = data.get("kinematics") if isinstance(data, dict) else None
+    urdf = kinematics.get("urdf") if isinstance(kinematics, dict) else None
+    if not isinstance(urdf, str) or "://" in urdf or not urdf:
+        return data
+    return {**data, "kinematics": {**kinematics, "urdf": str(folder / urdf)}}  # type: ignore[dict-item]

@@ -60,8 +60,17 @@ def quoted(names: Iterable[object]) -> str:
     return ", ".join(f"'{name}'" for name in names) or "none"
 
 
-def require_keys(name: str, data: object, valid: Sequence[str]) -> Mapping[str, Any]:
-    """Return data if it is a mapping with exactly the valid keys, else raise ConfigError."""
+def require_keys(
+    name: str, data: object, valid: Sequence[str], optional: Sequence[str] = ()
+) -> Mapping[str, Any]:
+    """Return data if it is a mapping with exactly the valid keys, else raise ConfigError.
+
+    Args:
+        name: Name of the mapping, for the message.
+        data: The mapping.
+        valid: Keys that it may have.
+        optional: Those of them that it may lack.
+    """
     if not isinstance(data, Mapping):
         raise ConfigError(
             f"{name} must be a mapping with the keys {', '.join(valid)}, got {data!r}."
@@ -71,7 +80,7 @@ def require_keys(name: str, data: object, valid: Sequence[str]) -> Mapping[str, 
         raise ConfigError(
             f"{name} has unknown key {quoted(unknown)}; valid keys: {', '.join(valid)}."
         )
-    missing = [key for key in valid if key not in data]
+    missing = [key for key in valid if key not in data and key not in optional]
     if missing:
         raise ConfigError(f"{name} lacks {quoted(missing)}; its keys are {', '.join(valid)}.")
     return data
@@ -81,6 +90,12 @@ def require_text(name: str, value: object) -> None:
     """Raise ConfigError unless the value is a non-empty string."""
     if not isinstance(value, str) or not value:
         raise ConfigError(f"{name} must be a non-empty string, got {value!r}.")
+
+
+def require_flag(name: str, value: object) -> None:
+    """Raise ConfigError unless the value is true or false."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name} must be true or false, got {value!r}.")
 
 
 def require_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -132,8 +147,16 @@ def _shown(value: object) -> str:
 
 
 def require_unique_names(name: str, values: object) -> tuple[str, ...]:
-    """Return a list of names as a tuple, or raise ConfigError."""
-    if not isinstance(values, Sequence) or isinstance(values, str) or not values:
+    """Return a list of at least one name as a tuple, or raise ConfigError."""
+    names = require_names(name, values)
+    if not names:
+        raise ConfigError(f"{name} must be a list of names, got {values!r}.")
+    return names
+
+
+def require_names(name: str, values: object) -> tuple[str, ...]:
+    """Return a list of distinct names, which may be empty, as a tuple, or raise ConfigError."""
+    if not isinstance(values, Sequence) or isinstance(values, str):
         raise ConfigError(f"{name} must be a list of names, got {values!r}.")
     wrong = [value for value in values if not isinstance(value, str) or not value]
     if wrong:
