@@ -23,7 +23,9 @@ def add_arguments(parser):
 
 def run(args):
     if args.name == "nobody":
-        raise ConfigError("name 'nobody' is\\n  not a person.")
+        raise ConfigError("name 'nobody' is not a person.")
+    if args.name == "everybody":
+        raise ConfigError("too many:\\n  first (2):\\n    Ada\\n    Grace")
     if args.name == "ctrl-c":
         raise KeyboardInterrupt
     print(f"hello {args.name}")
@@ -90,6 +92,12 @@ def test_unknown_command_lists_the_available_ones(capsys):
 def test_user_error_is_one_line_with_exit_status_2(capsys):
     assert main(["greet", "nobody"]) == 2
     assert capsys.readouterr().err == "vla greet: name 'nobody' is not a person.\n"
+
+
+def test_layout_of_a_longer_report_is_kept(capsys):
+    assert main(["greet", "everybody"]) == 2
+    report = "too many:\n  first (2):\n    Ada\n    Grace\n"
+    assert capsys.readouterr().err == f"vla greet: {report}"
 
 
 def test_ctrl_c_is_one_line_with_exit_status_130(capsys):

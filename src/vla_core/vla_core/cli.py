@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run_command(name, commands[name], arguments[1:])
     except VLAError as error:
-        print(f"vla {name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"vla {name}: {error}", file=sys.stderr)
         return EXIT_USER_ERROR
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
