@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """What a machine must have before the set-up starts; each lack is named with its remedy."""
 
+import ctypes.util
 import importlib.util
 import os
 import platform
@@ -17,9 +18,14 @@ OLDEST_GLIBC = (2, 28)
 OLDEST_CMAKE = (3, 16)
 CXX_COMPILERS = ("c++", "g++", "clang++")
 INSTALL_TOOLS = (
-    "Debian, Ubuntu: sudo apt install build-essential cmake python3-dev python3-venv; "
-    "Fedora: sudo dnf install gcc-c++ make cmake python3-devel"
+    "Debian, Ubuntu: sudo apt install build-essential cmake libegl1 python3-dev python3-venv; "
+    "Fedora: sudo dnf install gcc-c++ make cmake libglvnd-egl python3-devel"
 )
+# What renders the simulation's cameras, by the value of MUJOCO_GL: no wheel has it.
+RENDERERS = {
+    "egl": ("EGL", "libegl1", "libglvnd-egl"),
+    "osmesa": ("OSMesa", "libosmesa6", "mesa-libOSMesa"),
+}
 
 
 class SetupError(Exception):
@@ -41,6 +47,7 @@ def check_machine(root: Path, min_free_gib: float) -> None:
     check_disk(root, min_free_gib)
     check_tools()
     check_python_parts()
+    check_renderer(os.environ.get("MUJOCO_GL", "egl"))
 
 
 def check_path(root: Path) -> None:
@@ -125,3 +132,20 @@ def check_python_parts() -> None:
         raise SetupError(f"{sys.executable} has no headers: {header} is missing. {INSTALL_TOOLS}")
     if not all(importlib.util.find_spec(name) for name in ("venv", "ensurepip")):
         raise SetupError(f"{sys.executable} cannot make virtual environments. {INSTALL_TOOLS}")
+
+
+def check_renderer(renderer: str) -> None:
+    """Look for the library that renders the cameras of the simulation.
+
+    Args:
+        renderer: Value of MUJOCO_GL; one without a library of its own is not checked.
+
+    Raises:
+        SetupError: The library is missing.
+    """
+    library, debian, fedora = RENDERERS.get(renderer.lower(), ("", "", ""))
+    if library and ctypes.util.find_library(library) is None:
+        raise SetupError(
+            f"the simulation cannot render its cameras: there is no lib{library}. "
+            f"Debian, Ubuntu: sudo apt install {debian}; Fedora: sudo dnf install {fedora}"
+        )

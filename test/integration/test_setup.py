@@ -117,6 +117,17 @@ def test_old_cmake_is_refused_with_both_versions(clone, tmp_path):
     assert "cmake is 3.10.2, but 3.16 or newer is needed" in result.stderr
 
 
+@pytest.mark.parametrize(("renderer", "package"), [("egl", "libegl1"), ("osmesa", "libosmesa6")])
+def test_missing_renderer_is_named_with_its_package(clone, tmp_path, renderer, package):
+    hiding = "import ctypes.util\nctypes.util.find_library = lambda name: None\n"
+    (tmp_path / "sitecustomize.py").write_text(hiding)
+    result = run_setup(clone, "--min-free-gib", "0", PYTHONPATH=str(tmp_path), MUJOCO_GL=renderer)
+    assert result.returncode == 1
+    assert "the simulation cannot render its cameras" in result.stderr
+    assert f"sudo apt install {package};" in result.stderr
+    assert not (clone / ".venv").exists()
+
+
 def test_path_with_white_space_is_refused(clone):
     moved = clone.rename(clone.with_name("a clone"))
     result = run_setup(moved)
