@@ -63,3 +63,10 @@ def test_graph_that_is_not_there_is_an_error(start_node):
     runner = start_node("episode_node", "-p", "start_timeout_s:=1.0")
     assert runner.wait() == 1
     assert "in vain for the robot, the command loop and the policy" in runner.output()
+
+
+def test_scenes_that_training_may_have_seen_are_refused(start_node):
+    runner = start_node("episode_node", "-p", "first_seed:=49999", "-p", "episodes:=2")
+    assert runner.wait() == 1
+    assert "seeds 49999 to 50000 may have been seen in training" in runner.output()
+    assert "Traceback" not in runner.output()

@@ -180,14 +180,44 @@ def test_signal_ends_the_node_without_a_traceback(start_node, sim_status, signal
     assert "Traceback" not in process.output()
 
 
-def test_contract_of_another_robot_is_refused_with_what_differs(start_node, tmp_path):
-    contract = load_contract("tabletop").to_dict()
+def rename_camera(contract):
     contract["cameras"]["ceiling"] = contract["cameras"].pop("wrist")
+
+
+def rename_joint(contract):
+    for joints in (contract["state"]["joints"], contract["action"]["joints"]):
+        joints[joints.index("joint_6")] = "tail_joint"
+    contract["limits"]["tail_joint"] = contract["limits"].pop("joint_6")
+
+
+def leave_out_joint(contract):
+    for joints in (contract["state"]["joints"], contract["action"]["joints"]):
+        joints.remove("gripper_joint")
+    del contract["limits"]["gripper_joint"]
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (rename_camera, "cameras ['ceiling'] do not exist, available: ['front', 'wrist']"),
+        (
+            rename_joint,
+            f"state.joints must be {list(JOINTS)}, got {[*JOINTS[:5], 'tail_joint', JOINTS[6]]}",
+        ),
+        (leave_out_joint, f"state.joints must be {list(JOINTS)}, got {list(JOINTS[:6])}"),
+    ],
+)
+def test_contract_of_another_robot_is_refused_with_what_differs(
+    start_node, tmp_path, change, reason
+):
+    contract = load_contract("tabletop").to_dict()
+    change(contract)
     path = tmp_path / "other.yaml"
     path.write_text(yaml.safe_dump(contract, sort_keys=False))
     process = start_node("sim_robot_node", "-p", f"contract:={path}")
     assert process.wait() == EXIT_CONFIGURATION
-    assert "ceiling" in process.output()
+    assert "contract 'tabletop' does not fit the simulation" in process.output()
+    assert reason in process.output()
     assert "Traceback" not in process.output()
 
 

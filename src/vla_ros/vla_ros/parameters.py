@@ -298,7 +298,9 @@ class EpisodeParameters:
 
     episodes: int = parameter("Number of episodes to run.", minimum=1, maximum=100000)
     first_seed: int = parameter(
-        "Seed of the first scene; training used seeds below 50000.", minimum=0, maximum=2**32 - 1
+        "Seed of the first scene; scenes that training may have seen are refused.",
+        minimum=0,
+        maximum=2**32 - 1,
     )
     swap_instruction: bool = parameter("Whether to name another colour than the scene's own.")
     time_limit_s: float = parameter(

@@ -29,6 +29,7 @@ from vla_core.evaluation.episodes import (
     other_target,
 )
 from vla_core.evaluation.metrics import SuccessRate
+from vla_core.evaluation.seeds import held_out_seeds
 from vla_core.processing.messages import stamp_ns
 from vla_ros.conversions import status_qos
 from vla_ros.parameters import EpisodeParameters, declare_parameters
@@ -249,11 +250,11 @@ def main(args: list[str] | None = None) -> int:
 
         try:
             node = EpisodeNode(check=check)
+            parameters = node.parameters
+            seeds = held_out_seeds(parameters.first_seed, parameters.episodes)
         except VLAError as error:
             get_logger("episode_node").fatal(str(error))
             return 1
-        parameters = node.parameters
-        seeds = range(parameters.first_seed, parameters.first_seed + parameters.episodes)
         outcomes = []
         status = 0
         try:
