@@ -4,6 +4,7 @@ import signal
 import numpy as np
 import pytest
 import yaml
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory
 from vla_msgs.msg import SimStatus
@@ -78,6 +79,27 @@ def test_joint_states_start_at_home_with_rising_stamps(start_node, subscribe, wa
     assert stamp_ns(second) > stamp_ns(first)
 
 
+def test_stamps_are_those_of_the_physics_at_the_rates_of_the_topics(start_node, node, wait_until):
+    start_node("sim_robot_node")
+    queues = [
+        PolledSubscription(node, kind, topic, QoSProfile(depth=200))
+        for kind, topic in ((JointState, "joint_states"), (Image, "front_camera/image_raw"))
+    ]
+    stamps = [[], []]
+
+    def received():
+        for queue, received in zip(queues, stamps, strict=True):
+            while (message := queue.take_next()) is not None:
+                received.append(stamp_ns(message))
+        return len(stamps[0]) > 100 and len(stamps[1]) > 20
+
+    wait_until(received, "joint states and frames")
+    for received, period_ns in zip(stamps, (10_000_000, 50_000_000), strict=True):
+        spacings = np.diff(received)
+        assert not np.any(spacings % 2_000_000)
+        assert np.median(spacings) == pytest.approx(period_ns, abs=4_000_000)
+
+
 def test_both_cameras_show_the_scene_with_the_same_stamps(start_node, subscribe, wait_until):
     start_node("sim_robot_node")
     images = [subscribe(Image, f"{name}_camera/image_raw") for name in ("front", "wrist")]
@@ -117,6 +139,26 @@ def test_arm_follows_an_accepted_trajectory(start_node, subscribe, send, wait_un
 
     wait_until(arrived, "the arm at its target")
     assert status.rejected_trajectories == 0
+
+
+def test_controller_with_its_own_default_enters_a_trajectory_where_the_arm_is(
+    start_node, subscribe, send, wait_until
+):
+    arguments = ("-p", "camera_rate_hz:=0.0", "-p", "interpolate_from_desired_state:=false")
+    start_node("sim_robot_node", *arguments)
+    joint_states = subscribe(JointState, "joint_states")
+    limit = load_contract("tabletop").limits["joint_1"].upper
+
+    def joint_1():
+        message = wait_until(joint_states.take, "joint_states")
+        return joint_positions_from_message(message, JOINTS)[0]
+
+    # The joint stops at its limit; the desired state, which has none, stays beyond.
+    send(make_trajectory([limit + 7.0, *HOME[1:]]))
+    wait_until(lambda: joint_1() > limit - 0.001, "the joint at its limit")
+    # From there the desired state would come back within the limit after 70 s.
+    send(joint_trajectory_message(JOINTS, [HOME], None, [100.0]))
+    wait_until(lambda: joint_1() < limit - 0.01, "the joint leaving its limit")
 
 
 def test_rejected_trajectories_are_counted_and_logged_once_with_their_reason(start_node, send):
