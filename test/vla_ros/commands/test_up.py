@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: MIT
 """`vla up`: arguments in both forms, help that teaches, errors that name what is possible."""
 
+import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +76,35 @@ def test_help_needs_no_ros():
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, stdout=subprocess.DEVNULL)
     assert done.returncode == 0
+
+
+def children_of(pid):
+    lists = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for path in lists for child in path.read_text().split()]
+
+
+@pytest.mark.ros
+def test_ctrl_c_stops_a_running_graph_and_leaves_no_process(ros_domain, wait_until):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vla_core.cli", "up", "groot"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # a process group of its own, as a terminal gives it
+    )
+    with process:
+        try:
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith("command_node ") and "executing" in line:
+                    break
+            nodes = children_of(process.pid)
+            assert len(nodes) == 3, "".join(lines)
+        finally:
+            os.killpg(process.pid, signal.SIGINT)
+            output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert output.endswith("vla up: stopped.\n")
+    assert "Traceback" not in output
+    wait_until(lambda: not any(Path(f"/proc/{node}").exists() for node in nodes), "their end")
