@@ -23,6 +23,7 @@ from vla_core.evaluation.console import describe_episode
 from vla_core.evaluation.episodes import EpisodeResult, append_result
 from vla_ros.graph import get_graph, graph_environment
 from vla_ros.private_domain import private_domain
+from vla_ros.realtime import priority_of
 from vla_ros.supervisor import Supervisor
 
 ARTIFACTS = (
@@ -37,6 +38,7 @@ ARTIFACTS = (
 )
 """Results of a demonstration, which replace an earlier one's."""
 _PREVIOUS = ".previous"
+_PACED_NODES = ("sim_robot_node", "command_node")
 
 
 @dataclass(kw_only=True)
@@ -53,6 +55,7 @@ class Demo:
         results: Episodes so far.
         problems: What went wrong, for people.
         start_up: Seconds from the start to ready nodes and to the first motion.
+        priorities: Real-time priority of the paced nodes, 0 where it was refused.
         checkpoint_id: Identity of the checkpoint that ran.
         is_interrupted: Whether Ctrl-C ended the run early.
     """
@@ -66,6 +69,7 @@ class Demo:
     results: list[EpisodeResult] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     start_up: dict[str, float] = field(default_factory=dict)
+    priorities: dict[str, int] = field(default_factory=dict)
     checkpoint_id: str = ""
     is_interrupted: bool = False
 
@@ -134,6 +138,7 @@ class Demo:
             with self.console.status("starting the nodes"):
                 node.wait_until_ready()
             self.start_up["nodes_ready_s"] = (time.time_ns() - started_ns) / 1e9
+            self.priorities = {name: priority_of(supervisor.pid_of(name)) for name in _PACED_NODES}
             self.checkpoint_id = node.checkpoint_id
             conditions = (False, True) if self.ablate else (False,)
             total = self.num_planned
@@ -205,6 +210,7 @@ class Demo:
                 "checkpoint": self.checkpoint,
                 "checkpoint_id": self.checkpoint_id,
                 "start_up": self.start_up,
+                "real_time_priority": self.priorities,
                 "problems": self.problems,
                 "rollout": rollout,
                 "is_interrupted": self.is_interrupted,

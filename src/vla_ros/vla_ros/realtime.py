@@ -24,3 +24,11 @@ def raise_priority(node: Node, priority: int) -> None:
             f"real-time priority {priority} is not permitted (ulimit -r); the loop may be late "
             "when the machine is busy."
         )
+
+
+def priority_of(pid: int) -> int:
+    """Return the real-time priority of a process's main thread, 0 if it is an ordinary one."""
+    try:
+        return os.sched_getparam(pid).sched_priority
+    except (AttributeError, OSError):
+        return 0

@@ -51,8 +51,14 @@ def test_every_episode_has_its_line_and_the_end_its_interval(finished_demo, summ
     assert f"{rate['lower']:.0%} to {rate['upper']:.0%}" in finished_demo.output
 
 
-def test_the_policy_lifts_most_blocks(summary):
-    assert summary["success"]["normal"]["successes"] * 2 > summary["success"]["normal"]["trials"]
+def test_the_policy_lifts_four_of_five_blocks(summary):
+    rate = summary["success"]["normal"]
+    outcomes = [episode["outcome"] for episode in summary["episodes"]]
+    assert rate["successes"] >= 0.8 * rate["trials"], outcomes
+
+
+def test_summary_says_whether_the_loops_had_real_time_priority(summary):
+    assert set(summary["real_time_priority"]) == {"sim_robot_node", "command_node"}
 
 
 def test_a_success_is_a_block_that_was_lifted(summary):

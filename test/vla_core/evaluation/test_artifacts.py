@@ -102,6 +102,18 @@ def test_report_says_that_the_run_was_interrupted(summary):
     assert "interrupted;" not in render_report({**summary, "is_interrupted": False}, {})
 
 
+@pytest.mark.parametrize(
+    ("priorities", "says"),
+    [
+        ({"robot": 9, "command": 10}, "; real-time priority granted<"),
+        ({"robot": 0, "command": 10}, "; real-time priority refused to robot<"),
+        ({"robot": 0, "command": 0}, "; real-time priority refused to robot and command<"),
+    ],
+)
+def test_report_says_whether_the_loops_had_real_time_priority(summary, priorities, says):
+    assert says in render_report({**summary, "real_time_priority": priorities}, {})
+
+
 def test_text_from_outside_is_escaped(summary):
     episodes = [{**summary["episodes"][0], "instruction": "<b>pick</b>"}]
     assert "&lt;b&gt;pick" in render_report({**summary, "episodes": episodes}, {})

@@ -56,7 +56,7 @@ def write_artifacts(
         contract: Contract that the run was made with.
         episodes: Results of the run, in order.
         facts: Further entries of the summary: 'checkpoint' and 'checkpoint_id', and where known
-            'start_up', 'rollout', 'problems' and 'is_interrupted'.
+            'start_up', 'real_time_priority', 'rollout', 'problems' and 'is_interrupted'.
 
     Returns:
         The summary.

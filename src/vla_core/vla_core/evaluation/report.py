@@ -103,6 +103,11 @@ def _header(title: str, summary: Mapping[str, Any]) -> str:
     ]
     if start_up.get("first_motion_s") is not None:
         facts.append(f"first motion {start_up['first_motion_s']:.1f} s after the start")
+    priorities = summary.get("real_time_priority")
+    if priorities:
+        refused = [name for name, priority in priorities.items() if priority == 0]
+        verdict = f"refused to {' and '.join(refused)}" if refused else "granted"
+        facts.append(f"real-time priority {verdict}")
     text = f"<h1>{escape(title)}</h1>"
     text += f'<p class="muted">{escape("; ".join(facts))}</p>'
     if summary.get("is_interrupted"):
