@@ -7,11 +7,16 @@ have run on this machine and did not is no evidence of anything.
 
 import os
 import re
+import signal
 
 import pytest
 
 # MuJoCo reads this when a test first imports it; EGL renders without a display.
 os.environ.setdefault("MUJOCO_GL", "egl")
+
+# A shell's background job ignores SIGINT, and so would every process that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALLOWED_SKIPS = (
     r"could not import '(launch|launch_ros|launch_testing|rosbag2_py)'",
