@@ -1,0 +1,326 @@
+# SPDX-License-Identifier: MIT
+"""Where the tool is, how it moves with the joints, and which joints bring it somewhere.
+
+Poses are those of the tip link in axes of the base link, m and rad (REP-103).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vla_core.errors import ConfigError, ShapeError
+from vla_core.processing.contract import RobotContract
+from vla_core.processing.contract_safety import JointLimits
+from vla_core.processing.urdf import (
+    MOVING_TYPES,
+    UrdfJoint,
+    load_urdf,
+    parse_urdf,
+    stricter_limits,
+)
+from vla_core.processing.value_checks import quoted
+
+_TOLERANCE = 1e-6  # m and rad
+_MAX_ITERATIONS = 40
+# Keeps a step finite in a singularity; the error of the pose is added to it (Sugihara, 2011).
+_LEAST_DAMPING = 1e-6
+
+
+class InverseSolution(NamedTuple):
+    """Joints that bring the tool as close to a pose as was found.
+
+    Attributes:
+        positions: Joint positions, float64 [J].
+        position_error: Distance from the wanted position, m.
+        rotation_error: Angle from the wanted orientation, rad; 0 if none was wanted.
+    """
+
+    positions: NDArray[np.float64]
+    position_error: float
+    rotation_error: float
+
+
+class KinematicChain:
+    """The moving joints between two links of a URDF, J of them.
+
+    Args:
+        joints: Joints of the URDF, of `parse_urdf`.
+        base_link: Link in whose axes poses are given.
+        tip_link: Link of the tool.
+
+    Raises:
+        ConfigError: No way leads from the tip to the base, none of its joints moves, or one of
+            them is floating, planar or follows another joint.
+    """
+
+    def __init__(self, joints: Mapping[str, UrdfJoint], base_link: str, tip_link: str) -> None:
+        way = _way(joints, base_link, tip_link)
+        moving = [joint for joint in way if joint.type != "fixed"]
+        wrong = [j.name for j in moving if j.type not in MOVING_TYPES or j.is_mimic]
+        if wrong or not moving:
+            raise ConfigError(
+                f"every joint from '{base_link}' to '{tip_link}' must be fixed, revolute, "
+                "continuous or prismatic and follow no other, at least one must move; got "
+                f"{quoted(wrong)}."
+            )
+        self.joints = tuple(joint.name for joint in moving)
+        self.lower = np.array([joint.lower for joint in moving])
+        self.upper = np.array([joint.upper for joint in moving])
+        self._is_prismatic = np.array([joint.type == "prismatic" for joint in moving])
+        self._join(way)
+
+    def _join(self, way: list[UrdfJoint]) -> None:
+        """Merge the fixed joints, and write each moving one as R = F + sin(q) S + cos(q) C."""
+        rotations, translations, axes = [], [], []
+        rotation, translation = np.eye(3), np.zeros(3)
+        for joint in way:
+            translation = translation + rotation @ joint.translation
+            rotation = rotation @ joint.rotation
+            if joint.type != "fixed":
+                rotations.append(rotation)
+                translations.append(translation)
+                axes.append(joint.axis)
+                rotation, translation = np.eye(3), np.zeros(3)
+        self._tool_rotation, self._tool_translation = rotation, translation
+        self._axes = np.stack(axes)  # [J, 3]
+        self._translations = np.stack(translations)
+        before = np.stack(rotations)
+        cross = np.stack([_cross_matrix(axis) for axis in axes])
+        turns = ~self._is_prismatic[:, None, None]
+        squared = cross @ cross
+        self._fixed = before @ (np.eye(3) + np.where(turns, squared, 0.0))
+        self._sine = before @ np.where(turns, cross, 0.0)
+        self._cosine = before @ np.where(turns, -squared, 0.0)
+        self._slides = np.where(
+            self._is_prismatic[:, None], (before @ self._axes[:, :, None])[..., 0], 0.0
+        )
+
+    def tool_pose(
+        self, positions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return where the tool is.
+
+        Args:
+            positions: Joint positions, float64 [J].
+
+        Returns:
+            Position in m, [3], and rotation matrix, [3, 3].
+
+        Raises:
+            ShapeError: There is not one value per joint.
+        """
+        position, rotation, _, _ = self._forward(positions)
+        return position, rotation
+
+    def tool_positions(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where the tool is for many joint positions [N, J], in m, [N, 3].
+
+        Raises:
+            ShapeError: The array is not [N, J].
+        """
+        if positions.ndim != 2 or positions.shape[1] != len(self.joints):
+            raise ShapeError(
+                f"positions must be [N, {len(self.joints)}], got {list(positions.shape)}."
+            )
+        rotations, offsets = self._links(positions)
+        points = np.broadcast_to(self._tool_translation, (len(positions), 3))
+        for joint in range(len(self.joints) - 1, -1, -1):
+            points = np.matmul(rotations[:, joint], points[:, :, None])[:, :, 0]
+            points = points + offsets[:, joint]
+        return points
+
+    def jacobian(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the geometric Jacobian: velocity of the tool, then its turning, per joint.
+
+        Args:
+            positions: Joint positions, float64 [J].
+
+        Returns:
+            float64 [6, J], in axes of the base link.
+
+        Raises:
+            ShapeError: There is not one value per joint.
+        """
+        tool, _, origins, axes = self._forward(positions)
+        return self._jacobian(tool, origins, axes)
+
+    def solve(
+        self,
+        position: NDArray[np.float64],
+        rotation: NDArray[np.float64] | None,
+        seed: NDArray[np.float64],
+        *,
+        lower: NDArray[np.float64] | None = None,
+        upper: NDArray[np.float64] | None = None,
+    ) -> InverseSolution:
+        """Search the joint positions of a pose by damped least squares.
+
+        Args:
+            position: Wanted position of the tool, m, [3].
+            rotation: Wanted rotation matrix, [3, 3]; None leaves the orientation free.
+            seed: Joint positions where the search begins, [J]; it stays near.
+            lower: Lowest joint positions, [J]; None for those of the URDF.
+            upper: Highest joint positions, [J].
+
+        Returns:
+            The best that was found within the range, with what is missing.
+
+        Raises:
+            ShapeError: The seed has not one value per joint.
+        """
+        lower = self.lower if lower is None else lower
+        upper = self.upper if upper is None else upper
+        num_rows = 3 if rotation is None else 6
+        joints = np.minimum(np.maximum(seed, lower), upper)
+        best, best_error, stalled = joints, np.full(num_rows, np.inf), 0
+        for _ in range(_MAX_ITERATIONS):
+            tool, tool_rotation, origins, axes = self._forward(joints)
+            error = np.empty(num_rows)
+            error[:3] = position - tool
+            if rotation is not None:
+                error[3:] = vector_from_rotation(rotation @ tool_rotation.T)
+            squared = float(error @ error)
+            stalled = 0 if squared < 0.99 * float(best_error @ best_error) else stalled + 1
+            if squared < float(best_error @ best_error):
+                best, best_error = joints, error
+            if np.abs(error).max() <= _TOLERANCE or stalled > 3:
+                break
+            jacobian = self._jacobian(tool, origins, axes)[:num_rows]
+            normal = jacobian.T @ jacobian
+            normal.flat[:: len(normal) + 1] += 0.5 * squared + _LEAST_DAMPING
+            step = np.linalg.solve(normal, jacobian.T @ error)
+            joints = np.minimum(np.maximum(joints + step, lower), upper)
+        return InverseSolution(
+            best,
+            float(np.linalg.norm(best_error[:3])),
+            float(np.linalg.norm(best_error[3:])),
+        )
+
+    def _links(
+        self, positions: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return rotation [..., J, 3, 3] and translation [..., J, 3] of each joint."""
+        sine, cosine = np.sin(positions)[..., None, None], np.cos(positions)[..., None, None]
+        rotations = self._fixed + sine * self._sine + cosine * self._cosine
+        return rotations, self._translations + positions[..., None] * self._slides
+
+    def _forward(self, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
+        """Return tool position and rotation, and origin and axis of each joint, [J, 3] each."""
+        if positions.shape != (len(self.joints),):
+            raise ShapeError(
+                f"positions must be [{len(self.joints)}], one per joint of "
+                f"{', '.join(self.joints)}, got {list(positions.shape)}."
+            )
+        rotations, offsets = self._links(positions)
+        rotation, position = np.eye(3), np.zeros(3)
+        origins, frames = np.empty_like(offsets), np.empty_like(rotations)
+        for joint in range(len(self.joints)):
+            position = position + rotation @ offsets[joint]
+            rotation = rotation @ rotations[joint]
+            origins[joint], frames[joint] = position, rotation
+        axes = np.matmul(frames, self._axes[:, :, None])[:, :, 0]
+        tool = position + rotation @ self._tool_translation
+        return tool, rotation @ self._tool_rotation, origins, axes
+
+    def _jacobian(
+        self,
+        tool: NDArray[np.float64],
+        origins: NDArray[np.float64],
+        axes: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        jacobian = np.empty((6, len(self.joints)))
+        arms = tool - origins
+        # Written out: np.cross takes ten times as long for a handful of vectors.
+        jacobian[0] = axes[:, 1] * arms[:, 2] - axes[:, 2] * arms[:, 1]
+        jacobian[1] = axes[:, 2] * arms[:, 0] - axes[:, 0] * arms[:, 2]
+        jacobian[2] = axes[:, 0] * arms[:, 1] - axes[:, 1] * arms[:, 0]
+        jacobian[3:] = axes.T
+        if self._is_prismatic.any():
+            jacobian[:3, self._is_prismatic] = axes[self._is_prismatic].T
+            jacobian[3:, self._is_prismatic] = 0.0
+        return jacobian
+
+
+def limits_and_chain(
+    contract: RobotContract, urdf: str | None = None
+) -> tuple[dict[str, JointLimits], KinematicChain | None]:
+    """Return what a contract and its URDF say about the action joints and the tool.
+
+    Args:
+        contract: The robot.
+        urdf: Text of the URDF; None reads the one that the contract's kinematics name.
+
+    Returns:
+        The stricter limits of every action joint, and the joints that move the tool; the
+        contract's own limits and None if it has no kinematics.
+
+    Raises:
+        ConfigError: The URDF cannot be read, or does not fit the contract.
+    """
+    if contract.kinematics is None:
+        return contract.action_limits, None
+    joints = parse_urdf(load_urdf(contract.kinematics) if urdf is None else urdf)
+    chain = KinematicChain(joints, contract.kinematics.base_link, contract.kinematics.tip_link)
+    return stricter_limits(contract.action_limits, joints), chain
+
+
+def rotation_from_vector(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the matrix [3, 3] of a rotation vector, rad, [3]."""
+    angle = float(np.linalg.norm(vector))
+    cross = _cross_matrix(vector)
+    if angle < 1e-8:
+        return np.eye(3) + cross + 0.5 * cross @ cross
+    sine, versine = np.sin(angle) / angle, (1.0 - np.cos(angle)) / angle**2
+    return np.eye(3) + sine * cross + versine * cross @ cross
+
+
+def vector_from_rotation(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the rotation vector [3] of a matrix, rad; its length is at most pi."""
+    skew = 0.5 * np.array(
+        [
+            rotation[2, 1] - rotation[1, 2],
+            rotation[0, 2] - rotation[2, 0],
+            rotation[1, 0] - rotation[0, 1],
+        ]
+    )
+    sine = float(np.sqrt(skew @ skew))
+    cosine = 0.5 * (float(np.trace(rotation)) - 1.0)
+    if sine > 1e-6:
+        return skew * (np.arctan2(sine, cosine) / sine)
+    if cosine > 0.0:
+        return skew
+    # Half a turn: the axis is what R + I leaves.
+    columns = 0.5 * (rotation + np.eye(3))
+    axis = columns[:, int(np.argmax(np.diag(columns)))]
+    axis = axis / np.linalg.norm(axis)
+    return np.pi * (axis if skew @ axis >= 0.0 else -axis)
+
+
+def _cross_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    x, y, z = vector
+    return np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
+
+
+def _way(joints: Mapping[str, UrdfJoint], base_link: str, tip_link: str) -> list[UrdfJoint]:
+    """Return the joints from the base to the tip."""
+    by_child = {joint.child: joint for joint in joints.values()}
+    links = dict.fromkeys(link for j in joints.values() for link in (j.parent, j.child))
+    for name, link in (("base_link", base_link), ("tip_link", tip_link)):
+        if link not in links:
+            raise ConfigError(f"{name} '{link}' is not in the URDF; its links: {quoted(links)}.")
+    way: list[UrdfJoint] = []
+    link = tip_link
+    while link != base_link:
+        joint = by_child.get(link)
+        if joint is None or len(way) > len(joints):
+            raise ConfigError(
+                f"tip_link '{tip_link}' does not hang from base_link '{base_link}': the way up "
+                f"ends at '{link}'."
+            )
+        way.append(joint)
+        link = joint.parent
+    return way[::-1]
