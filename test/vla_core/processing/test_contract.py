@@ -333,6 +333,45 @@ def test_topics_that_split_the_arm_must_name_every_joint_once(data):
         RobotContract.from_dict({**data, "command": command})
 
 
+def test_two_equal_arms_are_told_apart_by_a_prefix_per_topic(data):
+    joints = [f"left/{joint}" for joint in data["state"]["joints"]]
+    data["state"].update(joints=joints, prefixes={"joint_states": "left/"})
+    data["action"]["joints"] = joints
+    data["limits"] = {f"left/{joint}": limit for joint, limit in data["limits"].items()}
+    topic = "left/arm_controller/joint_trajectory"
+    data["command"] = {
+        "rate_hz": 50.0,
+        "output": "joint_trajectory",
+        "topics": {topic: joints},
+        "prefixes": {topic: "left/"},
+    }
+    contract = RobotContract.from_dict(data)
+    assert contract.state.prefixes == {"joint_states": "left/"}
+    assert contract.command.prefixes == {topic: "left/"}
+    assert RobotContract.from_dict(json.loads(json.dumps(contract.to_dict()))) == contract
+    data["command"]["prefixes"] = {topic: "right/"}
+    with pytest.raises(ContractError, match="is 'right/', but topics lists 'left/joint_1'"):
+        RobotContract.from_dict(data)
+
+
+@pytest.mark.parametrize(
+    ("section", "prefixes", "message"),
+    [
+        ("state", {"states": "left/"}, "names topic 'states'; the topics here: 'joint_states'"),
+        ("state", {"joint_states": ""}, r"prefixes\.joint_states must be a non-empty string"),
+        ("state", ["left/"], "must give a prefix by topic"),
+        (
+            "command",
+            {"joint_states": "left/"},
+            "names topic 'joint_states'; .*: 'arm",
+        ),
+    ],
+)
+def test_a_prefix_for_a_topic_that_is_not_there_is_refused(data, section, prefixes, message):
+    with pytest.raises(ContractError, match=message):
+        RobotContract.from_dict(changed(data, f"{section}/prefixes", prefixes))
+
+
 def test_policies_of_other_values_do_not_fit(full):
     contract = RobotContract.from_dict(full)
     other = RobotContract.from_dict(changed(full, "state/fields", ["position"]))

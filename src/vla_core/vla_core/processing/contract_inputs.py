@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from vla_core.errors import ConfigError
 from vla_core.processing.value_checks import (
@@ -12,6 +13,7 @@ from vla_core.processing.value_checks import (
     require_names,
     require_number,
     require_positive,
+    require_prefixes,
     require_text,
     require_unique_names,
 )
@@ -91,6 +93,8 @@ class StateContract:
         max_age_s: Age after which a joint's measurement must not be used.
         fields: What the policy gets of every joint, in this order, joint after joint within each.
         extra_topics: Further topics of the same type, such as that of a gripper's driver.
+        prefixes: What stands before the names of a topic's messages in this contract, by topic:
+            the drivers of two equal arms use the same names.
     """
 
     topic: str
@@ -98,6 +102,7 @@ class StateContract:
     max_age_s: float
     fields: tuple[str, ...] = ("position",)
     extra_topics: tuple[str, ...] = ()
+    prefixes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -105,9 +110,10 @@ class StateContract:
         object.__setattr__(self, "joints", require_unique_names("joints", self.joints))
         require_positive("max_age_s", self.max_age_s)
         object.__setattr__(self, "fields", require_unique_names("fields", self.fields))
-        for field in self.fields:
-            require_choice("fields", field, STATE_FIELDS)
+        for name in self.fields:
+            require_choice("fields", name, STATE_FIELDS)
         object.__setattr__(self, "extra_topics", require_names("extra_topics", self.extra_topics))
+        object.__setattr__(self, "prefixes", require_prefixes(self.prefixes, self.topics))
 
     @property
     def topics(self) -> tuple[str, ...]:
@@ -118,8 +124,8 @@ class StateContract:
     def names(self) -> tuple[str, ...]:
         """Names of the values, ``joint`` for positions and ``joint.velocity`` and so on."""
         return tuple(
-            joint if field == "position" else f"{joint}.{field}"
-            for field in self.fields
+            joint if name == "position" else f"{joint}.{name}"
+            for name in self.fields
             for joint in self.joints
         )
 

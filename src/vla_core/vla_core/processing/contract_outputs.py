@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 
 from vla_core.errors import ConfigError
 from vla_core.processing.value_checks import (
+    quoted,
     require_choice,
     require_number,
     require_positive,
+    require_prefixes,
     require_rate,
     require_text,
     require_unique_names,
@@ -77,12 +79,15 @@ class CommandContract:
         topic: Topic, action, or name of the MoveIt Servo node, for all joints that no gripper's
             output takes; empty if ``topics`` splits them.
         topics: Joints by topic, for robots whose arms have a controller each.
+        prefixes: What the names of a topic's joints begin with here and not in its messages, by
+            topic, as for the joint states.
     """
 
     rate_hz: float
     output: str
     topic: str = ""
     topics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    prefixes: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
@@ -92,6 +97,7 @@ class CommandContract:
             raise ConfigError(f"topics must list joints by topic, got {self.topics!r}.")
         if not self.topics:
             require_text("topic", self.topic)
+            object.__setattr__(self, "prefixes", require_prefixes(self.prefixes, (self.topic,)))
             return
         if self.topic:
             raise ConfigError(f"topic {self.topic!r} and topics exclude each other; keep one.")
@@ -100,6 +106,14 @@ class CommandContract:
             for topic, joints in self.topics.items()
         }
         object.__setattr__(self, "topics", split)
+        object.__setattr__(self, "prefixes", require_prefixes(self.prefixes, tuple(split)))
+        for topic, prefix in self.prefixes.items():
+            wrong = [j for j in split[topic] if not j.startswith(prefix) or j == prefix]
+            if wrong:
+                raise ConfigError(
+                    f"prefixes.{topic} is '{prefix}', but topics lists {quoted(wrong)} there; its "
+                    "joints must be this prefix and their name in the messages."
+                )
 
     @property
     def dt_s(self) -> float:

@@ -165,3 +165,21 @@ def require_names(name: str, values: object) -> tuple[str, ...]:
     if repeated:
         raise ConfigError(f"{name} names {quoted(repeated)} more than once.")
     return tuple(values)
+
+
+def require_prefixes(values: object, topics: tuple[str, ...]) -> dict[str, str]:
+    """Return prefixes of joint names by topic, each a topic of the same section.
+
+    Raises:
+        ConfigError: It is no mapping, a topic is unknown, or a prefix is no text.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"prefixes must give a prefix by topic, got {values!r}.")
+    unknown = [topic for topic in values if topic not in topics]
+    if unknown:
+        raise ConfigError(
+            f"prefixes names topic {quoted(unknown)}; the topics here: {quoted(topics)}."
+        )
+    for topic, prefix in values.items():
+        require_text(f"prefixes.{topic}", prefix)
+    return dict(values)
