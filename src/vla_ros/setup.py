@@ -11,6 +11,7 @@ FOLDERS = {
     "launch": "launch/*.launch.py",
     "config": "config/*.*",
     "config/robots": "config/robots/*.yaml",
+    "config/foxglove": "config/foxglove/*.json",
     "config/train": "config/train/*.yaml",
 }
 

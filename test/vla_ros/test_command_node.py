@@ -241,7 +241,7 @@ def test_module_itself_imports_no_torch(start_node):
     ("parameter", "message"),
     [
         ("num_lookahead:=1", "'num_lookahead' must be between 3 and 50"),
-        ("contract:=nobody", "contract 'nobody' is not shipped; available: 'tabletop'"),
+        ("contract:=nobody", "contract 'nobody' is not shipped; available: 'aloha', '"),
     ],
 )
 def test_wrong_parameter_ends_the_process_with_what_is_expected(start_node, parameter, message):
