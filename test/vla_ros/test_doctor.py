@@ -204,3 +204,10 @@ def test_doctor_fails_without_a_robot_and_says_so(ros_domain, capsys):
     output = capsys.readouterr().out
     assert "/front_camera/image_raw: nobody publishes it" in output
     assert "nobody listens to it" in output
+
+
+def test_doctor_looks_at_the_topic_of_every_controller(ros_domain, capsys):
+    assert cli.main(["doctor", "--robot", "vx300s", "--seconds", "0.1"]) == 1
+    output = capsys.readouterr().out
+    for controller in ("arm_controller", "gripper_controller"):
+        assert f"/vx300s/{controller}/joint_trajectory: nobody listens to it" in output

@@ -17,6 +17,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vla_core.processing.contract import RobotContract
     from vla_ros.doctor import Finding
     from vla_ros.stream_measurement import StreamMeasurement
 
@@ -55,8 +56,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         node = rclpy.create_node("vla_doctor", namespace=args.namespace, context=context)
         cameras, joint_states = measure_streams(node, contract, args.seconds)
-        topic = node.resolve_topic_name(contract.command.topic)
-        ends = node.count_publishers(topic), node.count_subscribers(topic)
+        topics = [node.resolve_topic_name(topic) for topic in _command_topics(contract)]
+        ends = {
+            topic: (node.count_publishers(topic), node.count_subscribers(topic))
+            for topic in topics
+        }
         node.destroy_node()
     finally:
         context.try_shutdown()
@@ -66,11 +70,20 @@ def run(args: argparse.Namespace) -> int:
         camera = contract.cameras[measurement.name]
         findings += doctor.examine_camera(measurement, camera, transport)
     findings += doctor.examine_joint_states(joint_states, contract.state)
-    findings += doctor.examine_command_topic(contract, topic, *ends)
+    for topic, counts in ends.items():
+        findings += doctor.examine_command_topic(contract, topic, *counts)
     process = {**doctor.describe_process(), "rmw": transport.rmw}
     show = _print_json if args.json else _print_table
     show(process, [*cameras, joint_states], findings)
     return EXIT_WRONG if findings else 0
+
+
+def _command_topics(contract: RobotContract) -> tuple[str, ...]:
+    """Return the topics of the arm's commands; none if they go to an action or to MoveIt Servo."""
+    command = contract.command
+    if command.output not in ("joint_trajectory", "forward_position", "forward_velocity"):
+        return ()
+    return tuple(command.topics) or (command.topic,)
 
 
 def _summary(measurement: StreamMeasurement) -> dict[str, Any]:
