@@ -46,5 +46,9 @@ class ChunkError(VLAError, ValueError):
     """An action chunk must not be executed: it is stale, damaged or for another robot."""
 
 
+class PlanError(VLAError, ValueError):
+    """A latent plan must not be followed: it is stale, damaged or of another checkpoint."""
+
+
 class UnknownNameError(VLAError, LookupError):
     """A name is not registered; the message lists the names that are."""

@@ -87,3 +87,28 @@ class ActionChunk:
     def end_ns(self) -> int:
         """Time at which the last target is to be reached."""
         return self.stamp_ns + round(len(self.actions) * self.dt_s * 1e9)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LatentPlan:
+    """What a slow planner tells a fast policy, in the latent space that they were trained with.
+
+    Attributes:
+        values: The plan, float32 [plan_dim].
+        stamp_ns: Stamp of the observation that it was made from.
+        checkpoint_id: Short hash of the weights that made it.
+        instruction: The instruction that it follows.
+
+    Raises:
+        ShapeError: The values are no vector.
+    """
+
+    values: NDArray[np.float32]
+    stamp_ns: int
+    checkpoint_id: str
+    instruction: str
+
+    def __post_init__(self) -> None:
+        """Refuse values that are no vector."""
+        if self.values.ndim != 1 or self.values.size == 0:
+            raise ShapeError(f"plan must be [plan_dim], got {list(self.values.shape)}.")

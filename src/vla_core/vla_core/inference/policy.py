@@ -7,21 +7,24 @@ the identical chunk everywhere.
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from vla_core.errors import CheckpointError, ContractError, SafetyError, ShapeError
+from vla_core.errors import CheckpointError, ConfigError, SafetyError, ShapeError
+from vla_core.inference.checkpoint_files import (
+    WEIGHTS_NAME,
+    find_checkpoint,
+    require_fitting_contract,
+)
 from vla_core.models.frameworks import AbstractVLA
+from vla_core.models.weight_files import weights_identity
 from vla_core.processing.contract import RobotContract, load_contract
-from vla_core.processing.pipeline import PROCESSING_NAME, ProcessingPipeline
+from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.types import ActionChunk, Observation
 
-_SHIPPED = Path(__file__).parents[1] / "checkpoints"
-_WEIGHTS_NAME = "model.safetensors"
-_FILES = ("config.json", _WEIGHTS_NAME, PROCESSING_NAME)
 _MASK_64 = (1 << 64) - 1
 
 
@@ -35,8 +38,10 @@ class Policy:
         contract: The robot that the policy acts on; None for the one that it was trained on.
         num_threads: Threads of torch in this process. More than one makes the time of an
             inference depend on the busiest core.
+        device: Where the model runs: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ...
 
     Raises:
+        ConfigError: There is no such device.
         CheckpointError: The model and the processing do not fit each other.
         ContractError: The contract does not fit the one that the model was trained on.
     """
@@ -49,16 +54,18 @@ class Policy:
         *,
         contract: RobotContract | None = None,
         num_threads: int = 1,
+        device: str = "cpu",
     ) -> None:
         _require_fitting_model(model, pipeline)
         if contract is not None:
-            _require_fitting_contract(contract, pipeline.contract)
+            require_fitting_contract(contract, pipeline.contract)
         torch.set_num_threads(num_threads)
-        self.model = model.eval()
+        self.device = find_device(device)
+        self.model = model.eval().to(self.device)
         self.pipeline = pipeline
         self.checkpoint_id = checkpoint_id
         self.contract = contract or pipeline.contract
-        self._generator = torch.Generator()
+        self._generator = torch.Generator(self.device)
 
     @classmethod
     def from_checkpoint(
@@ -67,32 +74,37 @@ class Policy:
         *,
         contract: RobotContract | str | Path | None = None,
         num_threads: int = 1,
+        device: str = "cpu",
     ) -> Policy:
         """Open a checkpoint directory with config.json, model.safetensors and processing.json.
 
         Args:
-            path_or_name: Directory, or the name of a shipped checkpoint such as ``'groot'``.
+            path_or_name: Directory, the name of a shipped checkpoint such as ``'groot'``, or
+                ``'untrained:<framework>'``, which needs a contract.
             contract: The robot to act on, as an object, name or path; None for the robot that
                 the policy was trained on.
             num_threads: Threads of torch in this process.
+            device: Where the model runs.
 
         Raises:
+            ConfigError: There is no such device.
             CheckpointError: A file is missing, damaged, or does not fit the others.
             ContractError: The robot is not one that the policy was trained for; the message says
                 what differs.
         """
-        directory = find_checkpoint(path_or_name)
-        pipeline = ProcessingPipeline.load(directory)
         if isinstance(contract, (str, Path)):
             contract = load_contract(contract)
+        directory = find_checkpoint(path_or_name, contract)
+        pipeline = ProcessingPipeline.load(directory)
         if contract is not None:
-            _require_fitting_contract(contract, pipeline.contract)
+            require_fitting_contract(contract, pipeline.contract)
         return cls(
             AbstractVLA.from_pretrained(directory),
             pipeline,
-            _short_hash(directory / _WEIGHTS_NAME),
+            weights_identity(directory / WEIGHTS_NAME),
             contract=contract,
             num_threads=num_threads,
+            device=device,
         )
 
     @torch.inference_mode()
@@ -110,13 +122,13 @@ class Policy:
             ShapeError: The observation is not what the contract describes.
             SafetyError: The model returned a value that is not finite.
         """
-        batch = self.pipeline.to_batch([observation])
+        batch = move_batch(self.pipeline.to_batch([observation]), self.device)
         self._generator.manual_seed(mix_seed(seed, observation.stamp_ns))
         predicted = self.model.predict_chunk(**batch, generator=self._generator)
         expected = (1, self.pipeline.chunk_size, len(self.contract.action.joints))
         if predicted.shape != expected:
             raise ShapeError(f"model must return {list(expected)}, got {list(predicted.shape)}.")
-        policy_actions = predicted[0].float().numpy()  # [K, A]
+        policy_actions = predicted[0].float().cpu().numpy()  # [K, A]
         if not np.isfinite(policy_actions).all():
             raise SafetyError(
                 f"checkpoint {self.checkpoint_id} predicted a value that is not finite for the "
@@ -135,42 +147,45 @@ class Policy:
 
     def warm_up(self) -> None:
         """Predict once on a black observation, so that the first real one takes no longer."""
-        cameras = self.contract.cameras
-        frames = {n: np.zeros((c.height, c.width, 3), np.uint8) for n, c in cameras.items()}
-        self.predict_chunk(
-            Observation(
-                images=frames,
-                state=self.pipeline.state_statistics.mean,
-                instruction="",
-                stamp_ns=0,
-                image_stamps_ns=dict.fromkeys(cameras, 0),
-                state_stamp_ns=0,
-            )
-        )
+        self.predict_chunk(black_observation(self.pipeline))
 
 
-def find_checkpoint(path_or_name: str | Path) -> Path:
-    """Return the directory of a checkpoint, given by path or by the name of a shipped one.
+def black_observation(pipeline: ProcessingPipeline) -> Observation:
+    """Return an observation of a mean state with black images and no instruction."""
+    cameras = pipeline.contract.cameras
+    return Observation(
+        images={n: np.zeros((c.height, c.width, 3), np.uint8) for n, c in cameras.items()},
+        state=pipeline.state_statistics.mean,
+        instruction="",
+        stamp_ns=0,
+        image_stamps_ns=dict.fromkeys(cameras, 0),
+        state_stamp_ns=0,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """Return a device of this machine.
 
     Raises:
-        CheckpointError: There is no such directory, or it lacks a file.
+        ConfigError: There is no such device.
     """
-    directory = Path(path_or_name)
-    if not directory.is_dir():
-        directory = _SHIPPED / directory
-    if not directory.is_dir():
-        names = sorted(path.name for path in _SHIPPED.glob("*") if path.is_dir())
-        shipped = ", ".join(repr(name) for name in names) or "none"
-        raise CheckpointError(
-            f"checkpoint '{path_or_name}' is neither a directory nor shipped; shipped: {shipped}."
-        )
-    missing = [name for name in _FILES if not (directory / name).is_file()]
-    if missing:
-        found = ", ".join(sorted(path.name for path in directory.iterdir())) or "nothing"
-        raise CheckpointError(
-            f"checkpoint '{directory}' lacks {', '.join(missing)}; it holds {found}."
-        )
-    return directory
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(
+            f"device {name!r} cannot be used: {reason}; 'cpu' always can."
+        ) from error
+    return device
+
+
+def move_batch(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return a batch with its tensors on a device."""
+    return {
+        name: value.to(device) if isinstance(value, torch.Tensor) else value
+        for name, value in batch.items()
+    }
 
 
 def mix_seed(seed: int, stamp_ns: int) -> int:
@@ -187,25 +202,6 @@ def _finalize(value: int) -> int:
     value = (value ^ value >> 30) * 0xBF58476D1CE4E5B9 & _MASK_64
     value = (value ^ value >> 27) * 0x94D049BB133111EB & _MASK_64
     return value ^ value >> 31
-
-
-def _short_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()[:12]
-
-
-def _require_fitting_contract(contract: RobotContract, trained: RobotContract) -> None:
-    differences = trained.differences(contract)
-    if differences:
-        lines = "\n".join(f"  {line}" for line in differences)
-        raise ContractError(
-            f"the checkpoint was trained on robot '{trained.robot}' and does not fit the contract "
-            f"of '{contract.robot}' (checkpoint != contract):\n{lines}\n"
-            "Use the contract of the training data, or train on data of this robot."
-        )
 
 
 def _require_fitting_model(model: AbstractVLA, pipeline: ProcessingPipeline) -> None:

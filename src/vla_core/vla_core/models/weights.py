@@ -6,6 +6,7 @@ Pickle is never read: unpickling a file runs whatever code its author put into i
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -13,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialize_safetensors
 from torch import Tensor, nn
 
 from vla_core.errors import CheckpointError, ConfigError, UnknownNameError
+from vla_core.models.weight_files import IDENTITY_KEY
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -46,7 +48,9 @@ def write_model(
     Each file is complete or absent: it is written beside its destination and then renamed.
     """
     tensors = {key: value.contiguous().clone() for key, value in module.state_dict().items()}
-    _write_atomically(weights_path, serialize_safetensors(tensors, metadata={"format": "pt"}))
+    metadata = {"format": "pt"}
+    metadata[IDENTITY_KEY] = hashlib.sha256(serialize_safetensors(tensors, metadata)).hexdigest()
+    _write_atomically(weights_path, serialize_safetensors(tensors, metadata))
     text = json.dumps(dict(config), indent=2, sort_keys=True) + "\n"
     _write_atomically(config_path, text.encode())
 
@@ -106,6 +110,24 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return parse_safetensors(content)
     except SafetensorError as error:
         raise CheckpointError(_describe_damage(path, content, error)) from error
+
+
+def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
+    """Read the tensors whose names begin with a prefix, and no others.
+
+    Returns:
+        The tensors by name, without the prefix; none if no name begins so.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged or no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
+    except (OSError, SafetensorError):
+        read_tensors(path)  # says what is wrong with the file
+        raise
 
 
 def load_tensors(

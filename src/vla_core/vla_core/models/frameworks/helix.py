@@ -51,7 +51,7 @@ from vla_core.models.weights import (
     building_from,
     load_tensors,
     read_config,
-    read_tensors,
+    read_part,
 )
 
 TIERS = ("planner", "policy", "motor_control")
@@ -339,6 +339,8 @@ class HelixVLA(AbstractVLA):
     def load_tier(path: str | Path, tier: str) -> HelixTier:
         """Load one tier out of a whole policy's folder, in eval mode; every weight must fit.
 
+        The weights of the other tiers are not read.
+
         Args:
             path: A folder that `save_pretrained` wrote.
             tier: `planner`, `policy` or `motor_control`.
@@ -363,12 +365,7 @@ class HelixVLA(AbstractVLA):
                 module = _build_policy(config)
             else:
                 module = _build_motor_control(config)
-        prefix = f"{tier}."
-        tensors = {
-            name.removeprefix(prefix): tensor
-            for name, tensor in read_tensors(folder / WEIGHTS_NAME).items()
-            if name.startswith(prefix)
-        }
+        tensors = read_part(folder / WEIGHTS_NAME, f"{tier}.")
         load_tensors(module, tensors, folder / WEIGHTS_NAME)
         return module.eval()
 
