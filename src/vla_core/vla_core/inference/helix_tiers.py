@@ -21,7 +21,7 @@ from vla_core.inference.checkpoint_files import (
     find_checkpoint,
     require_fitting_contract,
 )
-from vla_core.inference.policy import Policy, black_observation, find_device, move_batch
+from vla_core.inference.policy import Policy, black_observation, find_device
 from vla_core.models.frameworks import HelixVLA
 from vla_core.models.frameworks.helix_tiers import HelixPlanner, HelixPolicy
 from vla_core.models.weight_files import weights_identity
@@ -41,7 +41,7 @@ class Planner:
         device: Where it runs.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: The device is unknown or not there.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Planner:
         Raises:
             CheckpointError: A file is missing, damaged, or not Helix's.
             ContractError: The robot is not one that the checkpoint was trained for.
-            ConfigError: There is no such device.
+            ConfigError: The device is unknown or not there.
         """
         directory, pipeline, identity = _open(path_or_name, contract)
         tier = HelixVLA.load_tier(directory, "planner")
@@ -94,8 +94,9 @@ class Planner:
             ShapeError: The observation is not what the contract describes.
             SafetyError: The planner returned a value that is not finite.
         """
-        batch = move_batch(self.pipeline.to_batch([observation]), self.device)
-        values = self.tier(batch["images"], batch["text"])[0].float().cpu().numpy()
+        batch = self.pipeline.to_batch([observation])
+        images = batch["images"].to(self.device)
+        values = self.tier(images, batch["text"])[0].float().cpu().numpy()
         if not np.isfinite(values).all():
             raise SafetyError(
                 f"checkpoint {self.checkpoint_id} planned a value that is not finite for the "

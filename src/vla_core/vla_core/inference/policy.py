@@ -20,11 +20,13 @@ from vla_core.inference.checkpoint_files import (
     require_fitting_contract,
 )
 from vla_core.models.frameworks import AbstractVLA
+from vla_core.models.keywords import check_choice
 from vla_core.models.weight_files import weights_identity
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.types import ActionChunk, Observation
 
+DEVICES = ("cpu", "cuda", "auto")
 _MASK_64 = (1 << 64) - 1
 
 
@@ -38,10 +40,13 @@ class Policy:
         contract: The robot that the policy acts on; None for the one that it was trained on.
         num_threads: Threads of torch in this process. More than one makes the time of an
             inference depend on the busiest core.
-        device: Where the model runs: ``'cpu'``, ``'cuda'``, ``'cuda:1'``, ...
+        device: Where to infer, ``'cpu'``, ``'cuda'``, or ``'auto'`` for CUDA where there is one.
+
+    Attributes:
+        device: The device that was chosen.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: The device is unknown or not there.
         CheckpointError: The model and the processing do not fit each other.
         ContractError: The contract does not fit the one that the model was trained on.
     """
@@ -59,13 +64,13 @@ class Policy:
         _require_fitting_model(model, pipeline)
         if contract is not None:
             require_fitting_contract(contract, pipeline.contract)
-        torch.set_num_threads(num_threads)
         self.device = find_device(device)
+        torch.set_num_threads(num_threads)
         self.model = model.eval().to(self.device)
         self.pipeline = pipeline
         self.checkpoint_id = checkpoint_id
         self.contract = contract or pipeline.contract
-        self._generator = torch.Generator(self.device)
+        self._generator = torch.Generator()
 
     @classmethod
     def from_checkpoint(
@@ -84,10 +89,10 @@ class Policy:
             contract: The robot to act on, as an object, name or path; None for the robot that
                 the policy was trained on.
             num_threads: Threads of torch in this process.
-            device: Where the model runs.
+            device: Where to infer, as in the constructor.
 
         Raises:
-            ConfigError: There is no such device.
+            ConfigError: The device is unknown or not there.
             CheckpointError: A file is missing, damaged, or does not fit the others.
             ContractError: The robot is not one that the policy was trained for; the message says
                 what differs.
@@ -122,7 +127,8 @@ class Policy:
             ShapeError: The observation is not what the contract describes.
             SafetyError: The model returned a value that is not finite.
         """
-        batch = move_batch(self.pipeline.to_batch([observation]), self.device)
+        batch = self.pipeline.to_batch([observation])
+        batch = {name: self._on_device(value) for name, value in batch.items()}
         self._generator.manual_seed(mix_seed(seed, observation.stamp_ns))
         predicted = self.model.predict_chunk(**batch, generator=self._generator)
         expected = (1, self.pipeline.chunk_size, len(self.contract.action.joints))
@@ -145,6 +151,9 @@ class Policy:
             kind=self.contract.action.kind,
         )
 
+    def _on_device(self, value: Any) -> Any:
+        return value.to(self.device) if isinstance(value, torch.Tensor) else value
+
     def warm_up(self) -> None:
         """Predict once on a black observation, so that the first real one takes no longer."""
         self.predict_chunk(black_observation(self.pipeline))
@@ -164,28 +173,20 @@ def black_observation(pipeline: ProcessingPipeline) -> Observation:
 
 
 def find_device(name: str) -> torch.device:
-    """Return a device of this machine.
+    """Return the device of this name, with ``'auto'`` CUDA where there is one.
 
     Raises:
-        ConfigError: There is no such device.
+        ConfigError: The name is unknown, or CUDA is asked for and not there.
     """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).partition("\n")[0]
+    check_choice("device", name, DEVICES)
+    has_cuda = torch.cuda.is_available()
+    if name == "cuda" and not has_cuda:
+        build = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "has no CUDA"
         raise ConfigError(
-            f"device {name!r} cannot be used: {reason}; 'cpu' always can."
-        ) from error
-    return device
-
-
-def move_batch(batch: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """Return a batch with its tensors on a device."""
-    return {
-        name: value.to(device) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
+            f"device 'cuda' is not there: torch {torch.__version__} {build} and sees no GPU; "
+            "use 'cpu' or 'auto', or install a CUDA build of PyTorch and the driver."
+        )
+    return torch.device("cuda" if name != "cpu" and has_cuda else "cpu")
 
 
 def mix_seed(seed: int, stamp_ns: int) -> int:
