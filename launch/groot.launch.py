@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Start the GR00T policy and the command loop: `ros2 launch vla_ros groot.launch.py`.
 
-The graph is described in vla_ros/graph.py, for this file and for `vla up groot` alike.
+The graph is described in vla_ros/graphs.py, for this file and for `vla up groot` alike.
 """
 
 from launch import LaunchDescription

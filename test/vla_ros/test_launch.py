@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vla_ros.graph import available_graphs, get_graph
+from vla_ros.graphs import available_graphs, get_graph
 
 LAUNCH_FILES = Path(__file__).resolve().parents[2] / "launch"
 

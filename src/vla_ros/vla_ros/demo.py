@@ -21,7 +21,8 @@ from vla_core.cli import EXIT_INTERRUPTED, main
 from vla_core.errors import VLAError
 from vla_core.evaluation.console import describe_episode
 from vla_core.evaluation.episodes import EpisodeResult, append_result
-from vla_ros.graph import get_graph, graph_environment
+from vla_ros.graph import graph_environment
+from vla_ros.graphs import get_graph
 from vla_ros.private_domain import private_domain
 from vla_ros.realtime import priority_of
 from vla_ros.supervisor import Supervisor

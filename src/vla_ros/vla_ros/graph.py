@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""The one description of each node graph: nodes, parameters, remappings, environment.
+"""What a graph of nodes is: processes, parameters, remappings, environment, arguments.
 
-The launch files (``vla_ros.launching``) and the supervisor (``vla_ros.supervisor``) both read it,
-so that ``ros2 launch vla_ros groot.launch.py`` and ``vla up groot`` cannot drift apart.
+``vla_ros.graphs`` has the graphs themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from vla_core.errors import ConfigError, UnknownNameError
+from vla_core.errors import ConfigError
 
 PACKAGE = "vla_ros"
 
@@ -170,135 +169,3 @@ def graph_environment() -> dict[str, str]:
         "FASTRTPS_DEFAULT_PROFILES_FILE": profile,  # its name in Humble
     }
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
-
-
-def _boolean(value: str) -> bool:
-    return value == "true"
-
-
-def _build_groot(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
-    environment = graph_environment()
-    namespace, log_level = values["namespace"], values["log_level"]
-    nodes = [
-        NodeSpec(
-            executable="policy_node",
-            name="policy_node",
-            namespace=namespace,
-            parameter_files=(str(find_config("policy_node.param.yaml")),),
-            parameters={
-                "contract": values["robot"],
-                "checkpoint": values["checkpoint"],
-                "instruction": values["instruction"],
-            },
-            # With more threads one busy neighbour stalls every OpenMP barrier of the inference.
-            environment={**environment, "OMP_NUM_THREADS": "1"},
-            log_level=log_level,
-            on_exit="respawn",
-        ),
-        NodeSpec(
-            executable="command_node",
-            name="command_node",
-            namespace=namespace,
-            parameter_files=(str(find_config("command_node.param.yaml")),),
-            parameters={"contract": values["robot"]},
-            environment=environment,
-            log_level=log_level,
-        ),
-    ]
-    if _boolean(values["robot_sim"]):
-        gl = os.environ.get("MUJOCO_GL", "egl")
-        nodes.insert(
-            0,
-            NodeSpec(
-                executable="sim_robot_node",
-                name="sim_robot_node",
-                namespace=namespace,
-                parameter_files=(str(find_config("sim_robot_node.param.yaml")),),
-                parameters={"contract": values["robot"]},
-                environment={**environment, "MUJOCO_GL": gl},
-                log_level=log_level,
-            ),
-        )
-    if values["record"]:
-        nodes.append(
-            NodeSpec(
-                executable="recorder_node",
-                name="recorder_node",
-                namespace=namespace,
-                parameter_files=(str(find_config("recorder_node.param.yaml")),),
-                parameters={"path": values["record"]},
-                environment=environment,
-                log_level=log_level,
-            )
-        )
-    return tuple(nodes)
-
-
-_DEPLOYMENT_ARGUMENTS = (
-    GraphArgument(
-        name="robot",
-        description="Robot contract: a name from config/robots, or the path of a YAML file.",
-        default="tabletop",
-    ),
-    GraphArgument(
-        name="robot_sim",
-        description="Start the simulated robot; false when a real one provides the topics.",
-        default="true",
-        choices=("true", "false"),
-    ),
-    GraphArgument(
-        name="instruction",
-        description="What the robot is asked to do from the start; empty: idle until "
-        "policy_node/set_instruction is called.",
-        default="pick up the red block",
-    ),
-    GraphArgument(
-        name="namespace",
-        description="Namespace of all nodes and topics, for more than one robot.",
-        default="",
-    ),
-    GraphArgument(
-        name="log_level",
-        description="Lowest severity that the nodes log.",
-        default="info",
-        choices=("debug", "info", "warn", "error", "fatal"),
-    ),
-    GraphArgument(
-        name="record",
-        description="Folder for an MCAP bag of the run; empty: nothing is recorded.",
-        default="",
-    ),
-)
-
-_GRAPHS = {
-    "groot": GraphSpec(
-        name="groot",
-        description="The GR00T policy and the command loop, with the simulated robot by default.",
-        arguments=(
-            GraphArgument(
-                name="checkpoint",
-                description="Checkpoint: a shipped name, or the path of a checkpoint folder.",
-                default="groot",
-            ),
-            *_DEPLOYMENT_ARGUMENTS,
-        ),
-        build=_build_groot,
-    ),
-}
-
-
-def available_graphs() -> tuple[str, ...]:
-    """Return the names of all graphs."""
-    return tuple(_GRAPHS)
-
-
-def get_graph(name: str) -> GraphSpec:
-    """Return the graph of this name.
-
-    Raises:
-        UnknownNameError: There is none.
-    """
-    if name not in _GRAPHS:
-        available = ", ".join(repr(known) for known in _GRAPHS)
-        raise UnknownNameError(f"graph {name!r} is unknown; available: {available}.")
-    return _GRAPHS[name]

@@ -16,7 +16,8 @@ from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch_ros.actions import Node
 
-from vla_ros.graph import EXIT_CONFIGURATION, NodeSpec, get_graph
+from vla_ros.graph import EXIT_CONFIGURATION, NodeSpec
+from vla_ros.graphs import get_graph
 
 _RESPAWN_DELAY_S = 1.0
 
@@ -25,7 +26,7 @@ def build_launch_description(graph_name: str) -> LaunchDescription:
     """Return the launch description of a graph, with every argument declared and described.
 
     Args:
-        graph_name: One of ``vla_ros.graph.available_graphs()``.
+        graph_name: One of ``vla_ros.graphs.available_graphs()``.
 
     Raises:
         UnknownNameError: There is no such graph.

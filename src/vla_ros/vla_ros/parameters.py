@@ -236,6 +236,14 @@ class PolicyParameters:
     max_inference_rate_hz: float = parameter(
         "Highest rate at which inferences start [Hz].", minimum=0.1, maximum=100.0
     )
+    device: str = parameter(
+        "Where the inference runs; auto: CUDA where there is one.",
+        choices=("cpu", "cuda", "auto"),
+    )
+    follows_plans: bool = parameter(
+        "Whether planner_node makes the plans: the checkpoint is Helix's, and only its policy is "
+        "loaded here."
+    )
     num_threads: int = parameter("Threads of the inference.", minimum=1, maximum=64)
     seed: int = parameter(
         "Seed of the sampling; the same seed and observation give the same chunk.",
@@ -262,12 +270,49 @@ class PolicyParameters:
 
 
 @dataclasses.dataclass(frozen=True)
+class PlannerParameters:
+    """Parameters of planner_node."""
+
+    NODE: typing.ClassVar[str] = "planner_node"
+
+    contract: str = parameter(
+        "Robot contract, a name of config/robots or a path; the checkpoint must fit it."
+    )
+    checkpoint: str = parameter(
+        "Helix's checkpoint, a shipped name or the path of a folder; only its planner is loaded."
+    )
+    autostart: bool = parameter(
+        "Whether the node configures and activates itself instead of waiting for a manager."
+    )
+    rate_hz: float = parameter("Rate at which plans start [Hz].", minimum=0.1, maximum=100.0)
+    device: str = parameter(
+        "Where the planner runs; auto: CUDA where there is one.", choices=("cpu", "cuda", "auto")
+    )
+    num_threads: int = parameter("Threads of the planner.", minimum=1, maximum=64)
+    camera_wait_s: float = parameter(
+        "How long a plan waits for the other cameras to deliver a frame that is not older than "
+        "the first one's [s].",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    camera_skew_s: float = parameter(
+        "Difference of stamps up to which two frames count as equally old [s].",
+        minimum=0.0,
+        maximum=1.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class CommandParameters:
     """Parameters of command_node."""
 
     NODE: typing.ClassVar[str] = "command_node"
 
     contract: str = parameter("Robot contract, a name of config/robots or a path.")
+    motor_checkpoint: str = parameter(
+        "Helix's checkpoint, whose motor control corrects every command by the newest state; "
+        "empty: none."
+    )
     blend_s: float = parameter(
         "Duration of the fade from one chunk to the next [s].", minimum=0.0, maximum=1.0
     )

@@ -12,7 +12,7 @@ import pytest
 from vla_core.cli import main
 from vla_core.errors import ConfigError
 from vla_ros.commands.up import parse_overrides
-from vla_ros.graph import get_graph
+from vla_ros.graphs import get_graph
 
 GROOT = get_graph("groot")
 

@@ -76,6 +76,7 @@ class CommandStream:
             messages one may be lost.
         max_tracking_error: How far any joint may be from its command before the arm is stopped,
             rad or m; it then holds until a chunk of a newer epoch arrives.
+        sampler: Turns chunks into targets by time; None for a ``ChunkSampler`` with `blend_s`.
 
     Raises:
         ConfigError: An argument is out of range, or the contract's kind of action is not executed.
@@ -88,6 +89,7 @@ class CommandStream:
         blend_s: float = 0.1,
         num_lookahead: int = 3,
         max_tracking_error: float = 0.5,
+        sampler: ChunkSampler | None = None,
     ) -> None:
         if contract.action.kind not in EXECUTED_KINDS:
             raise ConfigError(
@@ -104,7 +106,7 @@ class CommandStream:
         self._num_lookahead = num_lookahead
         self._max_tracking_error = max_tracking_error
         self._limiter = CommandLimiter(contract.action_limits, contract.command.dt_s)
-        self._sampler = ChunkSampler(
+        self._sampler = sampler or ChunkSampler(
             self.joints, max_age_s=contract.action.max_age_s, blend_s=blend_s
         )
         self._mode = CommandMode.WAITING

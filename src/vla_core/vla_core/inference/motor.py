@@ -178,6 +178,7 @@ class MotorSampler(ChunkSampler):
     ) -> None:
         super().__init__(joints, max_age_s=max_age_s, blend_s=blend_s)
         self._motor = motor
+        self._state: NDArray[np.float64] | None = None
         self._correction = np.zeros(len(self.joints))
 
     def add(self, chunk: ActionChunk, **keywords: Any) -> None:
@@ -193,15 +194,14 @@ class MotorSampler(ChunkSampler):
             )
         super().add(chunk, **keywords)
 
-    def observe(self, state: NDArray[np.float64], now_ns: int) -> None:
-        """Compute the correction of this tick.
+    def put_state(self, state: NDArray[np.float64]) -> None:
+        """Take the newest state in the order of the contract, [S]."""
+        self._state = state
 
-        Args:
-            state: Newest state in the order of the contract, [S].
-            now_ns: Time now.
-        """
-        if self.chunk is not None:
-            self._correction = self._motor.correction(self.chunk, state, now_ns)
+    def update(self, now_ns: int) -> None:
+        """Compute the correction of this tick from the newest chunk and state."""
+        if self.chunk is not None and self._state is not None:
+            self._correction = self._motor.correction(self.chunk, self._state, now_ns)
 
     def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the chunk's position plus the correction, and the chunk's velocity."""
@@ -212,6 +212,35 @@ class MotorSampler(ChunkSampler):
         """Forget every chunk and the correction."""
         super().clear()
         self._correction = np.zeros(len(self.joints))
+
+
+def motor_sampler(
+    path_or_name: str | Path, contract: RobotContract, *, blend_s: float
+) -> MotorSampler:
+    """Return the sampler of a checkpoint's motor control for a robot's command loop.
+
+    Args:
+        path_or_name: As for ``find_checkpoint``.
+        contract: The robot.
+        blend_s: Duration of the fade from one chunk to the next.
+
+    Raises:
+        ConfigError: The state has more than the positions of the action joints.
+        CheckpointError: The checkpoint is missing, damaged, or not Helix's.
+        ContractError: The robot is not the one that it was trained for.
+    """
+    if contract.state_names != contract.action.joints:
+        raise ConfigError(
+            f"motor control needs a state of the action joints' positions, "
+            f"{', '.join(contract.action.joints)}; that of robot '{contract.robot}' is "
+            f"{', '.join(contract.state_names)}."
+        )
+    return MotorSampler(
+        MotorControl.from_checkpoint(path_or_name, contract),
+        contract.action.joints,
+        max_age_s=contract.action.max_age_s,
+        blend_s=blend_s,
+    )
 
 
 def shift_sequence(sequence: NDArray[np.float32], elapsed: float) -> NDArray[np.float32]:

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 from vla_core.errors import ConfigError
-from vla_ros.graph import GraphSpec, available_graphs, get_graph
+from vla_ros.graph import GraphSpec
+from vla_ros.graphs import available_graphs, get_graph
 from vla_ros.supervisor import Supervisor
 
 _ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)

@@ -27,6 +27,7 @@ from vla_core.inference.action_chunks import EXECUTED_KINDS
 from vla_core.processing.contract import load_contract
 from vla_core.types import Observation
 from vla_ros.conversions import (
+    POLICY_STATE_NAMES,
     action_chunk_message,
     command_qos,
     revocation_message,
@@ -38,6 +39,7 @@ from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.observation_buffer import Gap
 from vla_ros.observation_receiver import ObservationReceiver
 from vla_ros.parameters import PolicyParameters, declare_parameters
+from vla_ros.plan_messages import PlanReceiver
 from vla_ros.stop_signal import StopSignal
 
 if TYPE_CHECKING:
@@ -46,13 +48,6 @@ if TYPE_CHECKING:
 _STATUS_PERIOD_S = 0.5
 _IDLE_PERIOD_S = 0.02
 _NUM_WARM_UPS = 2
-_STATE_NAMES = {
-    PolicyStatus.UNCONFIGURED: "unconfigured",
-    PolicyStatus.IDLE: "idle",
-    PolicyStatus.WAITING: "waiting",
-    PolicyStatus.RUNNING: "running",
-    PolicyStatus.ERROR: "error",
-}
 
 
 @dataclass
@@ -87,6 +82,7 @@ class PolicyNode(ManagedNode):
         self.parameters = declare_parameters(self, PolicyParameters)
         self._policy: Policy | None = None
         self._receiver: ObservationReceiver | None = None
+        self._plans: PlanReceiver | None = None
         self._thread: threading.Thread | None = None
         self._is_over = threading.Event()
         # Guards instruction and epoch, and that no chunk is published after its revocation.
@@ -108,6 +104,7 @@ class PolicyNode(ManagedNode):
             VLAError: The contract or the checkpoint is not valid, or they do not fit each other.
         """
         # Loading torch takes seconds; whoever only asks for the node's parameters needs none.
+        from vla_core.inference.helix_tiers import PlannedPolicy
         from vla_core.inference.policy import Policy
 
         contract = load_contract(self.parameters.contract)
@@ -117,10 +114,12 @@ class PolicyNode(ManagedNode):
                 f"executed; executed: {', '.join(repr(kind) for kind in EXECUTED_KINDS)}."
             )
         start = time.monotonic()
-        self._policy = Policy.from_checkpoint(
+        kind = PlannedPolicy if self.parameters.follows_plans else Policy
+        self._policy = kind.from_checkpoint(
             self.parameters.checkpoint,
             contract=contract,
             num_threads=self.parameters.num_threads,
+            device=self.parameters.device,
         )
         for _ in range(_NUM_WARM_UPS):
             warm_up_start = time.monotonic()
@@ -130,6 +129,8 @@ class PolicyNode(ManagedNode):
         gc.collect()
         gc.freeze()
         self._receiver = ObservationReceiver(self, contract)
+        if isinstance(self._policy, PlannedPolicy):
+            self._plans = PlanReceiver(self, self._policy)
         self._report = _Report(state=PolicyStatus.IDLE, reason="inactive")
         self.get_logger().info(
             f"checkpoint '{self.parameters.checkpoint}' ({self._policy.checkpoint_id}) for robot "
@@ -158,9 +159,10 @@ class PolicyNode(ManagedNode):
 
     def release(self) -> None:
         """Unsubscribe and drop the policy."""
-        if self._receiver is not None:
-            self._receiver.destroy()
-        self._receiver, self._policy = None, None
+        for source in (self._receiver, self._plans):
+            if source is not None:
+                source.destroy()
+        self._receiver, self._plans, self._policy = None, None, None
         self._report = _Report()
 
     def _run(self) -> None:
@@ -195,9 +197,14 @@ class PolicyNode(ManagedNode):
             observation = self._receiver.observe(instruction, start_ns)
             if isinstance(observation, Gap):
                 self._set_report(PolicyStatus.WAITING, observation.reason, observation)
+            elif (gap := self._lacking_plan(observation, epoch)) is not None:
+                self._set_report(PolicyStatus.WAITING, gap.reason, gap)
             elif observation.stamp_ns != last_stamp_ns:
                 last_stamp_ns = observation.stamp_ns
                 self._infer(observation, epoch, start_ns)
+
+    def _lacking_plan(self, observation: Observation, epoch: int) -> Gap | None:
+        return self._plans.prepare(observation, epoch) if self._plans is not None else None
 
     def _infer(self, observation: Observation, epoch: int, start_ns: int) -> None:
         assert self._policy is not None
@@ -214,17 +221,18 @@ class PolicyNode(ManagedNode):
             if epoch != self._epoch:
                 return
             self._report.sequence += 1
-            self._chunks.publish(
-                action_chunk_message(
-                    chunk,
-                    sequence=self._report.sequence,
-                    epoch=epoch,
-                    inference_start_ns=start_ns,
-                    generation_ns=end_ns,
-                    image_stamps_ns=observation.image_stamps_ns,
-                    state_stamp_ns=observation.state_stamp_ns,
-                )
+            message = action_chunk_message(
+                chunk,
+                sequence=self._report.sequence,
+                epoch=epoch,
+                inference_start_ns=start_ns,
+                generation_ns=end_ns,
+                image_stamps_ns=observation.image_stamps_ns,
+                state_stamp_ns=observation.state_stamp_ns,
             )
+            if self._plans is not None:
+                self._plans.annotate(message)
+            self._chunks.publish(message)
         self._report.latency_s = (end_ns - start_ns) * 1e-9
         self._report.camera_ages_s, self._report.state_age_s = ages, state_age_s
         self._set_report(PolicyStatus.RUNNING, "")
@@ -240,7 +248,7 @@ class PolicyNode(ManagedNode):
         self._report.cause = cause
         if cause == before:
             return
-        name = _STATE_NAMES[state]
+        name = POLICY_STATE_NAMES[state]
         self.get_logger().info(f"{name}: {reason}" if reason else name)
         self._publish_status()
 

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: MIT
+"""The graphs: one per framework, with the simulated robot and no arguments needed.
+
+The launch files (``vla_ros.launching``) and the supervisor (``vla_ros.supervisor``) both read
+them, so that ``ros2 launch vla_ros groot.launch.py`` and ``vla up groot`` cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+
+from vla_core.errors import UnknownNameError
+from vla_ros.graph import (
+    GraphArgument,
+    GraphSpec,
+    NodeSpec,
+    OnExit,
+    ParameterValue,
+    find_config,
+    graph_environment,
+)
+
+# With more threads one busy neighbour stalls every OpenMP barrier of the inference.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+def available_graphs() -> tuple[str, ...]:
+    """Return the names of all graphs."""
+    return tuple(_GRAPHS)
+
+
+def get_graph(name: str) -> GraphSpec:
+    """Return the graph of this name.
+
+    Raises:
+        UnknownNameError: There is none.
+    """
+    if name not in _GRAPHS:
+        available = ", ".join(repr(known) for known in _GRAPHS)
+        raise UnknownNameError(f"graph {name!r} is unknown; available: {available}.")
+    return _GRAPHS[name]
+
+
+def _build(has_tiers: bool, values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
+    """Return the nodes of a graph.
+
+    Args:
+        has_tiers: Whether the policy is Helix in three processes.
+        values: The value of every argument.
+    """
+    model = {"checkpoint": values["checkpoint"], "device": values["device"]}
+    policy: dict[str, ParameterValue] = {**model, "instruction": values["instruction"]}
+    command: dict[str, ParameterValue] = {}
+    sim: dict[str, ParameterValue] = {}
+    nodes = []
+    if has_tiers:
+        policy.update(follows_plans=True, max_inference_rate_hz=_HELIX_POLICY_RATE_HZ)
+        command.update(motor_checkpoint=values["checkpoint"])
+        sim.update(_HELIX_SIM)
+        nodes.append(_node("planner_node", values, model, _ONE_THREAD, "respawn"))
+    nodes.append(_node("policy_node", values, policy, _ONE_THREAD, "respawn"))
+    nodes.append(_node("command_node", values, command, _ONE_THREAD if has_tiers else {}))
+    if values["robot_sim"] == "true":
+        gl = {"MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
+        nodes.insert(0, _node("sim_robot_node", values, sim, gl))
+    if values["record"]:
+        nodes.append(_recorder(values))
+    return tuple(nodes)
+
+
+def _node(
+    name: str,
+    values: Mapping[str, str],
+    parameters: Mapping[str, ParameterValue],
+    environment: Mapping[str, str],
+    on_exit: OnExit = "stop",
+) -> NodeSpec:
+    return NodeSpec(
+        executable=name,
+        name=name,
+        namespace=values["namespace"],
+        parameter_files=(str(find_config(f"{name}.param.yaml")),),
+        parameters={"contract": values["robot"], **parameters},
+        environment={**graph_environment(), **environment},
+        log_level=values["log_level"],
+        on_exit=on_exit,
+    )
+
+
+def _recorder(values: Mapping[str, str]) -> NodeSpec:
+    name = "recorder_node"
+    return NodeSpec(
+        executable=name,
+        name=name,
+        namespace=values["namespace"],
+        parameter_files=(str(find_config(f"{name}.param.yaml")),),
+        parameters={"path": values["record"]},
+        environment=graph_environment(),
+        log_level=values["log_level"],
+    )
+
+
+_HELIX_POLICY_RATE_HZ = 30.0
+# The policy needs a new frame for each inference, motor control a new state for each command.
+_HELIX_SIM = {"camera_rate_hz": 30.0, "loop_rate_hz": 200.0, "joint_state_rate_hz": 200.0}
+
+
+def _arguments(checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
+    return (
+        GraphArgument(
+            name="checkpoint",
+            description="Checkpoint: a shipped name, the path of a checkpoint folder, or "
+            "untrained:<framework>, which moves aimlessly within the limits.",
+            default=checkpoint,
+        ),
+        GraphArgument(
+            name="robot",
+            description="Robot contract: a name from config/robots, or the path of a YAML file.",
+            default=robot,
+        ),
+        GraphArgument(
+            name="robot_sim",
+            description="Start the simulated robot; false when a real one provides the topics.",
+            default="true",
+            choices=("true", "false"),
+        ),
+        GraphArgument(
+            name="instruction",
+            description="What the robot is asked to do from the start; empty: idle until "
+            "policy_node/set_instruction is called.",
+            default="pick up the red block",
+        ),
+        GraphArgument(
+            name="device",
+            description="Where the inference runs; auto: CUDA where there is one.",
+            default="cpu",
+            choices=("cpu", "cuda", "auto"),
+        ),
+        GraphArgument(
+            name="namespace",
+            description="Namespace of all nodes and topics, for more than one robot.",
+            default="",
+        ),
+        GraphArgument(
+            name="log_level",
+            description="Lowest severity that the nodes log.",
+            default="info",
+            choices=("debug", "info", "warn", "error", "fatal"),
+        ),
+        GraphArgument(
+            name="record",
+            description="Folder for an MCAP bag of the run; empty: nothing is recorded.",
+            default="",
+        ),
+    )
+
+
+def _graph(
+    name: str,
+    title: str,
+    checkpoint: str,
+    *,
+    robot: str = "tabletop",
+    has_tiers: bool = False,
+) -> GraphSpec:
+    loop = "its planner, its policy and" if has_tiers else "the policy and"
+    return GraphSpec(
+        name=name,
+        description=f"{title}: {loop} the command loop, with the simulated robot by default.",
+        arguments=_arguments(checkpoint, robot),
+        build=partial(_build, has_tiers),
+    )
+
+
+_GRAPHS = {
+    graph.name: graph
+    for graph in (
+        _graph("groot", "GR00T", "groot"),
+        _graph("pi0", "Pi0", "untrained:pi0"),
+        _graph("octo", "Octo", "untrained:octo"),
+        _graph("openvla", "OpenVLA", "untrained:openvla"),
+        _graph("rt2", "RT-2", "untrained:rt2"),
+        _graph("act", "ACT", "untrained:act"),
+        _graph("helix", "Helix", "untrained:helix", robot="tabletop_200hz", has_tiers=True),
+        _graph("custom", "Custom", "untrained:custom"),
+    )
+}
