@@ -102,8 +102,8 @@ def _recorder(values: Mapping[str, str]) -> NodeSpec:
     )
 
 
-_HELIX_POLICY_RATE_HZ = 30.0
-# The policy needs a new frame for each inference, motor control a new state for each command.
+# At most; each inference needs a new frame, as motor control needs a new state for each command.
+_HELIX_POLICY_RATE_HZ = 50.0
 _HELIX_SIM = {"camera_rate_hz": 30.0, "loop_rate_hz": 200.0, "joint_state_rate_hz": 200.0}
 
 
