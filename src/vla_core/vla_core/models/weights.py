@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialize_safetensors
 from torch import Tensor, nn
 
 from vla_core.errors import CheckpointError, ConfigError, UnknownNameError
-from vla_core.models.weight_files import IDENTITY_KEY
+from vla_core.models.weight_files import IDENTITY_KEY, read_part
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -112,7 +112,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise CheckpointError(_describe_damage(path, content, error)) from error
 
 
-def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
+def read_part_tensors(path: Path, prefix: str) -> dict[str, Tensor]:
     """Read the tensors whose names begin with a prefix, and no others.
 
     Returns:
@@ -121,13 +121,11 @@ def read_part(path: Path, prefix: str) -> dict[str, Tensor]:
     Raises:
         CheckpointError: If the file is missing, damaged or no safetensors file.
     """
+    content = read_part(path, prefix)
     try:
-        with safe_open(path, framework="pt") as file:
-            names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
-            return {name.removeprefix(prefix): file.get_tensor(name) for name in names}
-    except (OSError, SafetensorError):
-        read_tensors(path)  # says what is wrong with the file
-        raise
+        return parse_safetensors(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} is damaged: {error}.") from error
 
 
 def load_tensors(

@@ -51,7 +51,7 @@ from vla_core.models.weights import (
     building_from,
     load_tensors,
     read_config,
-    read_part,
+    read_part_tensors,
 )
 
 TIERS = ("planner", "policy", "motor_control")
@@ -365,7 +365,7 @@ class HelixVLA(AbstractVLA):
                 module = _build_policy(config)
             else:
                 module = _build_motor_control(config)
-        tensors = read_part(folder / WEIGHTS_NAME, f"{tier}.")
+        tensors = read_part_tensors(folder / WEIGHTS_NAME, f"{tier}.")
         load_tensors(module, tensors, folder / WEIGHTS_NAME)
         return module.eval()
 

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: MIT
+"""Every graph with no arguments: goes active, commands at the contract's rate, stops cleanly.
+
+Once through the supervisor, and once through the launch system where that is installed.
+"""
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from vla_core.processing.contract import load_contract
+from vla_core.processing.messages import time_ns
+from vla_ros.graphs import available_graphs, get_graph
+from vla_ros.private_domain import private_domain
+from vla_ros.supervisor import Supervisor
+
+pytestmark = pytest.mark.ros
+
+PATIENCE_S = 120.0
+NUM_TICKS = 100
+LAUNCH_FILES = Path(__file__).resolve().parents[2] / "launch"
+
+
+class Listener:
+    """Hears the command loop and the robot."""
+
+    def __init__(self, domain, contract):
+        import rclpy
+        from rclpy.qos import QoSProfile
+        from trajectory_msgs.msg import JointTrajectory
+        from vla_msgs.msg import CommandStatus, SimStatus
+
+        from vla_ros.polled_subscription import PolledSubscription
+
+        self._context = rclpy.Context()
+        rclpy.init(args=[], context=self._context, domain_id=domain)
+        node = rclpy.create_node("listener", context=self._context)
+
+        def listen(kind, topic):
+            return PolledSubscription(node, kind, topic, QoSProfile(depth=1000))
+
+        self._sources = {
+            "status": listen(CommandStatus, "command_node/status"),
+            "trajectory": listen(JointTrajectory, contract.command.topic),
+            "sim": listen(SimStatus, "sim_robot_node/status"),
+        }
+        self.heard = {name: [] for name in self._sources}
+
+    def listen_until(self, condition, what):
+        deadline = time.monotonic() + PATIENCE_S
+        while not condition():
+            for name, source in self._sources.items():
+                while (message := source.take_next()) is not None:
+                    self.heard[name].append(message)
+            assert time.monotonic() < deadline, f"waited in vain for {what}"
+            time.sleep(0.005)
+
+    def executing(self):
+        from vla_msgs.msg import CommandStatus
+
+        return [tick for tick in self.heard["status"] if tick.mode == CommandStatus.EXECUTING]
+
+    def close(self):
+        self._context.try_shutdown()
+
+
+@contextmanager
+def listening(name):
+    with private_domain() as domain:
+        listener = Listener(domain, load_contract(get_graph(name).resolve({})["robot"]))
+        try:
+            yield listener
+        finally:
+            listener.close()
+
+
+def assert_it_works(name, listener):
+    """The arm is commanded at the contract's rate, within its limits; the controller accepts."""
+    contract = load_contract(get_graph(name).resolve({})["robot"])
+    listener.listen_until(lambda: len(listener.executing()) > NUM_TICKS, "commands")
+    ticks = listener.executing()[:NUM_TICKS]
+    period_s = (time_ns(ticks[-1].header.stamp) - time_ns(ticks[0].header.stamp)) * 1e-9
+    # The stamps are a grid; the ticks that a busy machine has skipped are its gaps.
+    steps = round(period_s * contract.command.rate_hz)
+    assert steps >= NUM_TICKS - 1
+    assert period_s == pytest.approx(steps / contract.command.rate_hz, abs=0.02)
+    assert listener.heard["trajectory"]
+    for tick in ticks:
+        for limit, position, velocity in zip(
+            contract.action_limits.values(),
+            tick.command_positions,
+            tick.command_velocities,
+            strict=True,
+        ):
+            assert limit.lower - 1e-6 <= position <= limit.upper + 1e-6
+            assert abs(velocity) <= limit.velocity + 1e-6
+    listener.listen_until(lambda: listener.heard["sim"], "the robot")
+    assert listener.heard["sim"][-1].rejected_trajectories == 0
+
+
+@pytest.mark.parametrize("name", available_graphs())
+def test_graph_runs_under_the_supervisor_with_no_arguments(name):
+    with listening(name) as listener:
+        supervisor = Supervisor(get_graph(name).nodes())
+        with supervisor:
+            assert_it_works(name, listener)
+        for node in supervisor.names:
+            assert "Traceback" not in "\n".join(supervisor.output_of(node))
+        assert supervisor.wait(0.0) == 0
+
+
+@pytest.mark.parametrize("name", available_graphs())
+def test_graph_runs_under_the_launch_system_with_no_arguments(name, tmp_path):
+    pytest.importorskip("launch_ros")
+    code = (
+        "import sys\nfrom launch import LaunchService\n"
+        "from launch.actions import IncludeLaunchDescription\n"
+        "from launch import LaunchDescription\n"
+        "from launch.launch_description_sources import PythonLaunchDescriptionSource\n"
+        "service = LaunchService()\n"
+        "source = PythonLaunchDescriptionSource(sys.argv[1])\n"
+        "service.include_launch_description(\n"
+        "    LaunchDescription([IncludeLaunchDescription(source)]))\n"
+        "sys.exit(service.run())\n"
+    )
+    log_path = tmp_path / "launch.log"
+    with listening(name) as listener, log_path.open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(LAUNCH_FILES / f"{name}.launch.py")],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        try:
+            assert_it_works(name, listener)
+        finally:
+            process.send_signal(signal.SIGINT)
+            status = process.wait(PATIENCE_S)
+    assert status == 0, log_path.read_text()
+    assert "process has died" not in log_path.read_text()
