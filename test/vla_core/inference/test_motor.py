@@ -3,6 +3,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_core.errors import CheckpointError, ChunkError, ConfigError, ShapeError
-from vla_core.inference.action_chunks import ChunkSampler
 from vla_core.inference.checkpoint_files import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint
-from vla_core.inference.motor import MotorControl, MotorNetwork, motor_sampler
+from vla_core.inference.command_stream import CommandMode, CommandStream
+from vla_core.inference.motor import MotorControl, MotorNetwork
 from vla_core.models.frameworks import HelixVLA
 from vla_core.models.frameworks.helix_tiers import HelixMotorControl, shift_sequence
-from vla_core.models.weight_files import weights_identity
 from vla_core.models.weights import write_model
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.processing.pipeline import ProcessingPipeline
@@ -97,56 +97,83 @@ def test_missing_tensor_is_named():
         MotorNetwork(weights, ACTIONS, HORIZON)
 
 
-def test_target_is_the_chunk_plus_the_correction_in_robot_units(checkpoint):
-    sampler = motor_sampler(checkpoint, CONTRACT, blend_s=0.0)
-    plain = ChunkSampler(CONTRACT.action.joints, max_age_s=0.6, blend_s=0.0)
-    chunk = chunk_of(weights_identity(checkpoint / WEIGHTS_NAME))
-    state = np.full(STATES, 0.05)
-    for each in (sampler, plain):
-        each.add(chunk, now_ns=NOW_NS, start=np.zeros(ACTIONS))
-    sampler.put_state(state)
-    sampler.update(NOW_NS)
+def test_correction_is_in_robot_units_for_the_sequence_that_is_due(checkpoint):
+    control = MotorControl.from_checkpoint(checkpoint, CONTRACT)
+    chunk, state = chunk_of(control.checkpoint_id), np.full(STATES, 0.05)
     pipeline = ProcessingPipeline.load(checkpoint)
     motor = HelixVLA.load_tier(checkpoint, "motor_control")
     sequence = torch.from_numpy(chunk.policy_actions).unsqueeze(0)
     normalized = torch.from_numpy(pipeline.normalize_state(state).astype(np.float32))
     with torch.no_grad():
-        due = sequence[0, 0].numpy().astype(np.float64)
-        action = motor(sequence, normalized.unsqueeze(0))[0].numpy().astype(np.float64)
+        due = shift_sequence(sequence, 0.5)[0, 0].numpy().astype(np.float64)
+        action = motor(sequence, normalized.unsqueeze(0), 0.5)[0].numpy().astype(np.float64)
     expected = pipeline.unnormalize_actions(action) - pipeline.unnormalize_actions(due)
     assert np.abs(expected).max() > 1e-3
-    time_ns = NOW_NS + 50_000_000
     np.testing.assert_allclose(
-        sampler.sample(time_ns)[0] - plain.sample(time_ns)[0], expected, atol=1e-5
+        control.correction(chunk, state, NOW_NS + 50_000_000), expected, atol=1e-5
     )
-    np.testing.assert_array_equal(sampler.sample(time_ns)[1], plain.sample(time_ns)[1])
 
 
-def test_without_a_state_the_chunk_is_played_as_it_is(checkpoint):
-    sampler = motor_sampler(checkpoint, CONTRACT, blend_s=0.0)
-    chunk = chunk_of(weights_identity(checkpoint / WEIGHTS_NAME))
-    sampler.add(chunk, now_ns=NOW_NS, start=np.zeros(ACTIONS))
-    sampler.update(NOW_NS)
-    np.testing.assert_allclose(sampler.sample(NOW_NS + 100_000_000)[0], chunk.actions[0])
+def moved_by(motor, chunk, seconds):
+    """Return the commands of each tick of a command loop that follows a chunk, [T, A]."""
+    stream = CommandStream(CONTRACT, blend_s=0.0, motor=motor)
+    step_ns = round(CONTRACT.command.dt_s * 1e9)
+    commands = []
+    for index in range(round(seconds / CONTRACT.command.dt_s)):
+        now_ns = NOW_NS + index * step_ns
+        stream.put_joint_state(np.full(STATES, 0.05), now_ns)
+        if index == 0:
+            stream.put_chunk(chunk, sequence=1, epoch=1, now_ns=now_ns)
+        tick = stream.tick(now_ns)
+        assert tick.mode == CommandMode.EXECUTING
+        commands.append(tick.plan[0][0])
+    return np.array(commands)
+
+
+def test_command_loop_goes_to_the_corrected_target_within_its_limits(checkpoint):
+    control = MotorControl.from_checkpoint(checkpoint, CONTRACT)
+    still = np.full((HORIZON, ACTIONS), 0.02)
+    chunk = replace(
+        chunk_of(control.checkpoint_id), actions=still, policy_actions=still.astype(np.float32)
+    )
+    with_motor, without = moved_by(control, chunk, 0.5), moved_by(None, chunk, 0.5)
+    end_ns = NOW_NS + 495_000_000
+    expected = control.correction(chunk, np.full(STATES, 0.05), end_ns)
+    limits = CONTRACT.action_limits.values()
+    reachable = np.array(
+        [
+            limit.lower < target < limit.upper
+            for limit, target in zip(limits, without[-1] + expected, strict=True)
+        ]
+    )
+    assert reachable.sum() >= 5
+    np.testing.assert_allclose(
+        (with_motor[-1] - without[-1])[reachable], expected[reachable], atol=1e-3
+    )
+    speeds = np.abs(np.diff(with_motor, axis=0)) / CONTRACT.command.dt_s
+    assert (speeds <= [limit.velocity + 1e-6 for limit in limits]).all()
 
 
 def test_chunk_of_another_checkpoint_is_refused_by_name(checkpoint):
-    sampler = motor_sampler(checkpoint, CONTRACT, blend_s=0.0)
-    own = weights_identity(checkpoint / WEIGHTS_NAME)
-    with pytest.raises(ChunkError, match=f"of checkpoint 'other', but .* is of '{own}'"):
-        sampler.add(chunk_of("other"), now_ns=NOW_NS, start=np.zeros(ACTIONS))
-    assert sampler.chunk is None
+    control = MotorControl.from_checkpoint(checkpoint, CONTRACT)
+    stream = CommandStream(CONTRACT, motor=control)
+    stream.put_joint_state(np.zeros(STATES), NOW_NS)
+    with pytest.raises(ChunkError, match=f"'other', but .* is of '{control.checkpoint_id}'"):
+        stream.put_chunk(chunk_of("other"), sequence=1, epoch=1, now_ns=NOW_NS)
 
 
-def test_cleared_sampler_forgets_the_correction(checkpoint):
-    sampler = motor_sampler(checkpoint, CONTRACT, blend_s=0.0)
-    chunk = chunk_of(weights_identity(checkpoint / WEIGHTS_NAME))
-    sampler.add(chunk, now_ns=NOW_NS, start=np.zeros(ACTIONS))
-    sampler.put_state(np.full(STATES, 0.05))
-    sampler.update(NOW_NS)
-    sampler.clear()
-    sampler.add(chunk, now_ns=NOW_NS, start=np.zeros(ACTIONS))
-    np.testing.assert_allclose(sampler.sample(NOW_NS + 100_000_000)[0], chunk.actions[0])
+@pytest.mark.parametrize(
+    ("section", "values", "reason"),
+    [
+        ("action", {"kind": "joint_delta"}, "kind 'joint_position'; .* is 'joint_delta'"),
+        ("state", {"fields": ["position", "velocity"]}, "a state of the action joints' positions"),
+    ],
+)
+def test_robot_without_plain_joint_positions_is_refused(section, values, reason):
+    data = CONTRACT.to_dict()
+    data[section].update(values)
+    with pytest.raises(ConfigError, match=reason):
+        MotorControl.from_checkpoint("untrained:helix", RobotContract.from_dict(data))
 
 
 def test_other_frameworks_have_no_motor_control():
@@ -172,9 +199,10 @@ def test_motor_control_is_loaded_without_torch_and_without_the_other_tiers(check
         (alone / name).write_text((checkpoint / name).read_text())
     code = (
         "import sys\n"
-        "from vla_core.inference.motor import motor_sampler\n"
+        "from vla_core.inference.motor import MotorControl\n"
         "from vla_core.processing.contract import load_contract\n"
-        f"motor_sampler({str(alone)!r}, load_contract('tabletop_200hz'), blend_s=0.1)\n"
+        "contract = load_contract('tabletop_200hz')\n"
+        f"MotorControl.from_checkpoint({str(alone)!r}, contract)\n"
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

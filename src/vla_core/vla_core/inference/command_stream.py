@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from vla_core.errors import ChunkError, ConfigError, SafetyError
 from vla_core.inference.action_chunks import EXECUTED_KINDS, ChunkSampler
+from vla_core.inference.motor import MotorControl
 from vla_core.inference.safety import CommandLimiter
 from vla_core.processing.contract import RobotContract
 from vla_core.types import ActionChunk
@@ -76,7 +77,8 @@ class CommandStream:
             messages one may be lost.
         max_tracking_error: How far any joint may be from its command before the arm is stopped,
             rad or m; it then holds until a chunk of a newer epoch arrives.
-        sampler: Turns chunks into targets by time; None for a ``ChunkSampler`` with `blend_s`.
+        motor: Helix's motor control, which corrects every target by the newest joint state; None
+            for other policies.
 
     Raises:
         ConfigError: An argument is out of range, or the contract's kind of action is not executed.
@@ -89,7 +91,7 @@ class CommandStream:
         blend_s: float = 0.1,
         num_lookahead: int = 3,
         max_tracking_error: float = 0.5,
-        sampler: ChunkSampler | None = None,
+        motor: MotorControl | None = None,
     ) -> None:
         if contract.action.kind not in EXECUTED_KINDS:
             raise ConfigError(
@@ -106,9 +108,10 @@ class CommandStream:
         self._num_lookahead = num_lookahead
         self._max_tracking_error = max_tracking_error
         self._limiter = CommandLimiter(contract.action_limits, contract.command.dt_s)
-        self._sampler = sampler or ChunkSampler(
+        self._sampler = ChunkSampler(
             self.joints, max_age_s=contract.action.max_age_s, blend_s=blend_s
         )
+        self._motor = motor
         self._mode = CommandMode.WAITING
         self._reason = ""
         self._epoch = -1
@@ -163,6 +166,8 @@ class CommandStream:
         Raises:
             ChunkError: The chunk must not be executed. The one before stays in force.
         """
+        if self._motor is not None:
+            self._motor.require_own(chunk)
         if self._is_overtaken(epoch, now_ns):
             raise ChunkError(f"epoch must be at least {self._epoch}, got a chunk of {epoch}.")
         if epoch != self._epoch:
@@ -303,8 +308,10 @@ class CommandStream:
         position, velocity = self._position, self._velocity
         positions, velocities = [], []
         limited: tuple[str, ...] = ()
+        correction = self._motor_correction(now_ns)
         for step in range(1, self._num_lookahead + 1):
             target, target_velocity = self._sampler.sample(now_ns + step * self._dt_ns)
+            target = target + correction
             command = self._limiter.limit(target, position, velocity, target_velocity)
             position, velocity = command.position, command.velocity
             positions.append(position)
@@ -315,6 +322,13 @@ class CommandStream:
         self._num_stop_ticks = 0
         self._mode, self._reason = CommandMode.EXECUTING, self._refusal
         return limited
+
+    def _motor_correction(self, now_ns: int) -> NDArray[np.float64] | float:
+        if self._motor is None:
+            return 0.0
+        assert self._sampler.chunk is not None
+        assert self._measured is not None
+        return self._motor.correction(self._sampler.chunk, self._measured, now_ns)
 
     def _stop_or_stay(self, fault: str) -> None:
         if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):

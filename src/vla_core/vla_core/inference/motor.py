@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""Helix's motor control in plain numpy, as a chunk sampler of the command loop; no torch here.
+"""Helix's motor control in plain numpy, for the command loop; no torch here.
 
-The network is small, so a tick that computes it needs no torch. What it returns is a target like
-any other: it passes the same limits as every sample of a chunk.
+The network is small, so a tick that computes it needs no torch. The command loop adds what it
+returns to the target that is due, which then passes the same limits as any other target.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import CheckpointError, ChunkError, ConfigError, ShapeError
-from vla_core.inference.action_chunks import ChunkSampler
 from vla_core.inference.checkpoint_files import (
     CONFIG_NAME,
     PROCESSING_NAME,
@@ -116,9 +115,12 @@ class MotorControl:
             contract: The robot.
 
         Raises:
+            ConfigError: The robot's actions are no joint positions, or its state is more than the
+                positions of the action joints.
             CheckpointError: The checkpoint is missing, damaged, or not Helix's.
             ContractError: The robot is not the one that it was trained for.
         """
+        _require_positions(contract)
         directory = find_checkpoint(path_or_name, contract)
         config = read_json(directory / CONFIG_NAME)
         if config.get("framework") != "helix":
@@ -146,6 +148,18 @@ class MotorControl:
             actions.unnormalize(zero + 1.0) - actions.unnormalize(zero),
         )
 
+    def require_own(self, chunk: ActionChunk) -> None:
+        """Refuse a chunk of another checkpoint: its sequence would mean nothing here.
+
+        Raises:
+            ChunkError: It is of another checkpoint.
+        """
+        if chunk.checkpoint_id != self.checkpoint_id:
+            raise ChunkError(
+                f"chunk is of checkpoint '{chunk.checkpoint_id}', but the motor control is of "
+                f"'{self.checkpoint_id}'; start all tiers with one checkpoint."
+            )
+
     def correction(
         self, chunk: ActionChunk, state: NDArray[np.float64], now_ns: int
     ) -> NDArray[np.float64]:
@@ -153,7 +167,7 @@ class MotorControl:
 
         Args:
             chunk: The policy's sequence.
-            state: Newest state in the order of the contract, [S].
+            state: Newest measured positions in the order of the contract, [S].
             now_ns: Time now.
         """
         elapsed = max(0.0, (now_ns - chunk.stamp_ns) * 1e-9 / chunk.dt_s)
@@ -163,84 +177,18 @@ class MotorControl:
         )
 
 
-class MotorSampler(ChunkSampler):
-    """A chunk sampler that refuses chunks of other checkpoints and corrects by the newest state.
-
-    Args:
-        motor: The motor control.
-        joints: Joints of the command, in order.
-        max_age_s: As for ``ChunkSampler``.
-        blend_s: As for ``ChunkSampler``.
-    """
-
-    def __init__(
-        self, motor: MotorControl, joints: tuple[str, ...], *, max_age_s: float, blend_s: float
-    ) -> None:
-        super().__init__(joints, max_age_s=max_age_s, blend_s=blend_s)
-        self._motor = motor
-        self._state: NDArray[np.float64] | None = None
-        self._correction = np.zeros(len(self.joints))
-
-    def add(self, chunk: ActionChunk, **keywords: Any) -> None:
-        """Take over a new chunk, as ``ChunkSampler`` does.
-
-        Raises:
-            ChunkError: As for ``ChunkSampler``, or the chunk is of another checkpoint.
-        """
-        if chunk.checkpoint_id != self._motor.checkpoint_id:
-            raise ChunkError(
-                f"chunk is of checkpoint '{chunk.checkpoint_id}', but the motor control is of "
-                f"'{self._motor.checkpoint_id}'; start all tiers with one checkpoint."
-            )
-        super().add(chunk, **keywords)
-
-    def put_state(self, state: NDArray[np.float64]) -> None:
-        """Take the newest state in the order of the contract, [S]."""
-        self._state = state
-
-    def update(self, now_ns: int) -> None:
-        """Compute the correction of this tick from the newest chunk and state."""
-        if self.chunk is not None and self._state is not None:
-            self._correction = self._motor.correction(self.chunk, self._state, now_ns)
-
-    def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the chunk's position plus the correction, and the chunk's velocity."""
-        position, velocity = super().sample(t_ns)
-        return position + self._correction, velocity
-
-    def clear(self) -> None:
-        """Forget every chunk and the correction."""
-        super().clear()
-        self._correction = np.zeros(len(self.joints))
-
-
-def motor_sampler(
-    path_or_name: str | Path, contract: RobotContract, *, blend_s: float
-) -> MotorSampler:
-    """Return the sampler of a checkpoint's motor control for a robot's command loop.
-
-    Args:
-        path_or_name: As for ``find_checkpoint``.
-        contract: The robot.
-        blend_s: Duration of the fade from one chunk to the next.
-
-    Raises:
-        ConfigError: The state has more than the positions of the action joints.
-        CheckpointError: The checkpoint is missing, damaged, or not Helix's.
-        ContractError: The robot is not the one that it was trained for.
-    """
+def _require_positions(contract: RobotContract) -> None:
+    if contract.action.kind != "joint_position":
+        raise ConfigError(
+            f"motor control needs actions of kind 'joint_position'; that of robot "
+            f"'{contract.robot}' is {contract.action.kind!r}."
+        )
     if contract.state_names != contract.action.joints:
         raise ConfigError(
             f"motor control needs a state of the action joints' positions, "
             f"{', '.join(contract.action.joints)}; that of robot '{contract.robot}' is "
             f"{', '.join(contract.state_names)}."
         )
-    return MotorSampler(
-        MotorControl.from_checkpoint(path_or_name, contract),
-        contract.action.joints,
-        max_age_s=contract.action.max_age_s,
-        blend_s=blend_s,
-    )
 
 
 def shift_sequence(sequence: NDArray[np.float32], elapsed: float) -> NDArray[np.float32]:

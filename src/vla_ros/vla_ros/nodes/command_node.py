@@ -22,7 +22,7 @@ from vla_msgs.msg import ActionChunk, CommandStatus
 
 from vla_core.errors import ChunkError, MessageError, VLAError
 from vla_core.inference.command_stream import CommandMode, CommandStream, CommandTick
-from vla_core.inference.motor import MotorSampler, motor_sampler
+from vla_core.inference.motor import MotorControl
 from vla_core.processing.contract import load_contract
 from vla_core.processing.messages import joint_positions_from_message, stamp_ns
 from vla_ros.conversions import (
@@ -57,14 +57,10 @@ class CommandNode(Node):
         self.parameters = declare_parameters(self, CommandParameters)
         contract = load_contract(self.parameters.contract)
         self.period_s = contract.command.dt_s
-        self._motor: MotorSampler | None = None
-        if self.parameters.motor_checkpoint:
-            self._motor = motor_sampler(
-                self.parameters.motor_checkpoint, contract, blend_s=self.parameters.blend_s
-            )
+        checkpoint = self.parameters.motor_checkpoint
         self._stream = CommandStream(
             contract,
-            sampler=self._motor,
+            motor=MotorControl.from_checkpoint(checkpoint, contract) if checkpoint else None,
             blend_s=self.parameters.blend_s,
             num_lookahead=self.parameters.num_lookahead,
             max_tracking_error=self.parameters.max_tracking_error,
@@ -91,8 +87,6 @@ class CommandNode(Node):
         now_ns = self.get_clock().now().nanoseconds - lateness_ns
         self._take_joint_state()
         self._take_chunk(now_ns)
-        if self._motor is not None:
-            self._motor.update(now_ns)
         tick = self._stream.tick(now_ns, num_elapsed)
         if tick.plan is not None:
             self._publish_plan(tick)
@@ -109,8 +103,6 @@ class CommandNode(Node):
             self._stream.refuse_joint_state(str(error))
         else:
             self._stream.put_joint_state(positions, stamp_ns(message))
-            if self._motor is not None:
-                self._motor.put_state(positions)
 
     def _take_chunk(self, now_ns: int) -> None:
         message = self._chunks.take()
