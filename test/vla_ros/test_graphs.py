@@ -109,6 +109,7 @@ def test_helix_is_three_processes_of_one_checkpoint():
     assert nodes["policy_node"].parameters["checkpoint"] == "out/mine"
     assert nodes["policy_node"].parameters["follows_plans"] is True
     assert nodes["command_node"].parameters["motor_checkpoint"] == "out/mine"
+    assert {nodes[name].on_exit for name in HELIX_TIERS} == {"respawn"}
 
 
 def test_helix_moves_a_robot_that_takes_200_commands_per_second():

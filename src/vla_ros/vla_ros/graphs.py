@@ -61,7 +61,8 @@ def _build(has_tiers: bool, values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
         sim.update(_HELIX_SIM)
         nodes.append(_node("planner_node", values, model, _ONE_THREAD, "respawn"))
     nodes.append(_node("policy_node", values, policy, _ONE_THREAD, "respawn"))
-    nodes.append(_node("command_node", values, command, _ONE_THREAD if has_tiers else {}))
+    on_exit: OnExit = "respawn" if has_tiers else "stop"  # each tier may fail and return alone
+    nodes.append(_node("command_node", values, command, _ONE_THREAD, on_exit))
     if values["robot_sim"] == "true":
         gl = {"MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
         nodes.insert(0, _node("sim_robot_node", values, sim, gl))
