@@ -82,6 +82,8 @@ def main() -> int:
     parser.add_argument("--logs", type=Path, default=Path("out/launch"), help="default out/launch")
     args = parser.parse_args()
     args.logs.mkdir(parents=True, exist_ok=True)
+    # What a shell starts with `&` ignores Ctrl-C, and so would the graphs.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     good = True
     for name in args.graphs or available_graphs():
         with private_domain() as domain, (args.logs / f"{name}.log").open("w") as log:
