@@ -162,7 +162,7 @@ class Plans:
         from vla_ros.plan_messages import PlanReceiver
 
         self.policy = PlannedPolicy.from_checkpoint(CHECKPOINT, contract=CONTRACT)
-        self.receiver = PlanReceiver(node, self.policy)
+        self.receiver = PlanReceiver(node)
         self.observation = black_observation(self.policy.pipeline)
         self._sender = (LatentPlan, "latent_plan", command_qos())
         self._node, self._plans = node, None
@@ -194,7 +194,7 @@ class Plans:
         return self.said()
 
     def said(self):
-        gap = self.receiver.prepare(self.observation, 3)
+        gap = self.receiver.prepare(self.policy, self.observation, 3)
         return "" if gap is None else gap.reason
 
 

@@ -86,18 +86,17 @@ class PlanReceiver:
 
     Args:
         node: Node that subscribes.
-        policy: The policy that follows the plans.
     """
 
-    def __init__(self, node: Node, policy: PlannedPolicy) -> None:
-        self._policy = policy
+    def __init__(self, node: Node) -> None:
         self._plans = PolledSubscription(node, LatentPlanMessage, PLAN_TOPIC, command_qos())
         self._newest: LatentPlanMessage | None = None
 
-    def prepare(self, observation: Observation, epoch: int) -> Gap | None:
-        """Let the policy follow the newest plan, or return why it must not predict.
+    def prepare(self, policy: PlannedPolicy, observation: Observation, epoch: int) -> Gap | None:
+        """Let a policy follow the newest plan, or return why it must not predict.
 
         Args:
+            policy: The policy.
             observation: What is to be predicted for.
             epoch: The policy's epoch; plans of another one do not count.
         """
@@ -112,13 +111,13 @@ class PlanReceiver:
             )
         try:
             plan = latent_plan_from_message(self._newest)
-            if self._newest.epoch != epoch and plan.checkpoint_id == self._policy.checkpoint_id:
+            if self._newest.epoch != epoch and plan.checkpoint_id == policy.checkpoint_id:
                 return _gap(GapCause.STALE, "the newest plan is not for the newest instruction.")
-            self._policy.take_plan(plan, observation.stamp_ns)
+            policy.take_plan(plan, observation.stamp_ns)
         except MessageError as error:
             return _gap(GapCause.BROKEN, str(error))
         except PlanError as error:
-            is_other = self._newest.checkpoint_id != self._policy.checkpoint_id
+            is_other = self._newest.checkpoint_id != policy.checkpoint_id
             return _gap(GapCause.BROKEN if is_other else GapCause.STALE, str(error))
         return None
 

@@ -217,11 +217,20 @@ class _PolicyTier(nn.Module):
         images: Tensor | None,
         text: object = None,
         proprioception: Tensor | None = None,
+        *,
+        committed: Tensor | None = None,
+        overlap: object = None,
         generator: object = None,
     ) -> Tensor:
-        """Return the sequence; the instruction is in the plan, and nothing is drawn."""
+        """Return the sequence, whose first steps are the committed ones, [B, c, A].
+
+        The instruction is in the plan, and nothing is drawn or guided.
+        """
         plan = self.plan.to(self.tier.queries.device)
-        return self.tier(plan, images, proprioception, self.plan_age)
+        sequence = self.tier(plan, images, proprioception, self.plan_age)
+        if committed is None:
+            return sequence
+        return torch.cat([committed, sequence[:, committed.shape[1] :]], dim=1)
 
 
 def _open(

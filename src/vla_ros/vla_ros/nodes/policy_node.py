@@ -129,8 +129,8 @@ class PolicyNode(ManagedNode):
         gc.collect()
         gc.freeze()
         self._receiver = ObservationReceiver(self, contract)
-        if isinstance(self._policy, PlannedPolicy):
-            self._plans = PlanReceiver(self, self._policy)
+        if self.parameters.follows_plans:
+            self._plans = PlanReceiver(self)
         self._report = _Report(state=PolicyStatus.IDLE, reason="inactive")
         self.get_logger().info(
             f"checkpoint '{self.parameters.checkpoint}' ({self._policy.checkpoint_id}) for robot "
@@ -204,7 +204,12 @@ class PolicyNode(ManagedNode):
                 self._infer(observation, epoch, start_ns)
 
     def _lacking_plan(self, observation: Observation, epoch: int) -> Gap | None:
-        return self._plans.prepare(observation, epoch) if self._plans is not None else None
+        from vla_core.inference.helix_tiers import PlannedPolicy
+
+        if self._plans is None:
+            return None
+        assert isinstance(self._policy, PlannedPolicy)
+        return self._plans.prepare(self._policy, observation, epoch)
 
     def _infer(self, observation: Observation, epoch: int, start_ns: int) -> None:
         assert self._policy is not None
