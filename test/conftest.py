@@ -19,7 +19,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALLOWED_SKIPS = (
-    r"could not import '(launch|launch_ros|launch_testing|rosbag2_py)'",
+    r"could not import '(cv_bridge|launch|launch_ros|launch_testing|rosbag2_py)'",
     r"launch_ros is not installed",  # not on PyPI
     r"its vision tower reads numbers back from the device",  # so it cannot run on 'meta'
     r"no CUDA device",

@@ -13,8 +13,8 @@ from vla_msgs.msg import ActionChunk
 from vla_core import types
 from vla_core.errors import MessageError, ShapeError
 from vla_core.processing.contract import ACTION_KINDS
+from vla_core.processing.image_encodings import image_from_message
 from vla_core.processing.messages import (
-    image_from_message,
     joint_positions_from_message,
     stamp_ns,
     time_ns,

@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: MIT
 import dataclasses
+import io
 import json
 from pathlib import Path
 
+import PIL.Image
 import pytest
 import yaml
 
 from vla_core import cli
 from vla_core.errors import ConfigError
-from vla_core.processing.contract import load_contract
+from vla_core.processing.contract import RobotContract, load_contract
 from vla_ros import doctor
 from vla_ros.doctor import Transport
 from vla_ros.graph import find_config
-from vla_ros.stream_measurement import Arrival, StreamMeasurement
+from vla_ros.stream_measurement import Arrival, StreamMeasurement, measure_streams
 
 pytestmark = pytest.mark.ros
 
@@ -48,6 +50,7 @@ def make_measurement(**overrides):
     values = {
         "name": "front",
         "topic": "/front_camera/image_raw",
+        "type": "sensor_msgs/msg/Image",
         "duration_s": 1.0,
         "arrivals": make_arrivals(range(20)),
         "types": ("sensor_msgs/msg/Image",),
@@ -197,6 +200,89 @@ def test_doctor_finds_nothing_wrong_with_the_simulated_robot(
     assert status == 0
     assert [stream["name"] for stream in report["streams"]] == ["front", "wrist", "joint states"]
     assert all(stream["received"] > 0 for stream in report["streams"])
+
+
+def joint_states(topic, joints):
+    return make_measurement(
+        name="joint states",
+        topic=topic,
+        type="sensor_msgs/msg/JointState",
+        types=("sensor_msgs/msg/JointState",),
+        joints=tuple(joints),
+    )
+
+
+def test_joints_that_two_topics_have_together_are_complete():
+    arm, gripper = CONTRACT.state.joints[:6], CONTRACT.state.joints[6:]
+    parts = [joint_states("/joint_states", arm), joint_states("/gripper/joint_states", gripper)]
+    assert list(doctor.examine_joint_states(parts, CONTRACT.state)) == []
+
+
+def test_joint_that_nobody_publishes_is_found():
+    parts = [joint_states("/joint_states", CONTRACT.state.joints[:6])]
+    (finding,) = doctor.examine_joint_states(parts, CONTRACT.state)
+    assert "nobody publishes gripper_joint; published are joint_1" in finding.problem
+    assert "state.extra_topics" in finding.remedy
+
+
+def test_every_kind_of_source_is_measured(node, wait_until):
+    """A compressed and a depth camera, joint states of three publishers, a wrench, a number."""
+    import threading
+
+    from geometry_msgs.msg import WrenchStamped
+    from sensor_msgs.msg import CompressedImage, Image, JointState
+    from std_msgs.msg import Float64
+
+    contract = CONTRACT.to_dict()
+    contract["cameras"]["front"] |= {"transport": "compressed", "width": 6, "height": 4}
+    contract["cameras"]["wrist"] |= {"depth_range_m": [0.1, 2.0], "width": 6, "height": 4}
+    contract["state"]["extra_topics"] = ["gripper/joint_states"]
+    contract["inputs"] = {
+        "force": {"type": "wrench", "topic": "wrench", "max_age_s": 1.0},
+        "opening": {"type": "float64", "topic": "opening", "max_age_s": 1.0},
+    }
+    contract = RobotContract.from_dict(contract)
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (6, 4)).save(file, "PNG")
+    now = node.get_clock().now().to_msg()
+    depth = Image(encoding="16UC1", width=6, height=4, step=12, data=bytes(48))
+    joints = list(CONTRACT.state.joints)
+    parts = [
+        JointState(name=names, position=[0.0] * len(names))
+        for names in (joints[:3], joints[3:6], joints[6:])
+    ]
+    messages = [
+        ("front_camera/image_raw", CompressedImage(format="png", data=file.getvalue())),
+        ("wrist_camera/image_raw", depth),
+        ("joint_states", parts[0]),
+        ("joint_states", parts[1]),
+        ("gripper/joint_states", parts[2]),
+        ("wrench", WrenchStamped()),
+        ("opening", Float64()),
+    ]
+    for _, message in messages[:-1]:
+        message.header.stamp = now
+    publishers = [node.create_publisher(type(message), topic, 1) for topic, message in messages]
+    is_over = threading.Event()
+
+    def publish():
+        while not is_over.wait(0.02):
+            for publisher, (_, message) in zip(publishers, messages, strict=True):
+                publisher.publish(message)
+
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        robot = measure_streams(node, contract, 1.0)
+    finally:
+        is_over.set()
+        thread.join()
+    assert {stream.name: stream.content_error for stream in robot.streams} == dict.fromkeys(
+        ("front", "wrist", "joint states", "joint states 2", "force", "opening"), ""
+    )
+    assert [stream.contents for stream in robot.cameras] == ["6x4 png", "6x4 16UC1"]
+    assert [len(stream.joints) for stream in robot.joint_states] == [6, 1]
+    assert all(len(stream.arrivals) > 1 for stream in robot.streams)
 
 
 def test_doctor_fails_without_a_robot_and_says_so(ros_domain, capsys):

@@ -160,7 +160,7 @@ def test_unstamped_message_is_named():
 @pytest.mark.parametrize(
     ("sources", "what"),
     [
-        ({"wrist": image(encoding="yuv422")}, "yuv422"),
+        ({"wrist": image(encoding="yuv420")}, "yuv420"),
         ({"front": image(width=6)}, "frames are 6x2, the contract says 4x2"),
         ({"state": joint_state(name=("elbow", "wrist"))}, "lacks 'shoulder'"),
         ({"state": joint_state(position=(float("nan"), 1.0))}, "elbow = nan"),

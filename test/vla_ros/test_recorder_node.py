@@ -16,7 +16,8 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from vla_msgs.msg import ActionChunk
 
-from vla_core.processing.messages import image_from_message, joint_positions_from_message
+from vla_core.processing.image_encodings import image_from_message
+from vla_core.processing.messages import joint_positions_from_message
 from vla_ros.conversions import (
     command_qos,
     image_message,

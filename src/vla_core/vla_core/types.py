@@ -17,16 +17,33 @@ from vla_core.errors import ShapeError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EarlierStep:
+    """What the robot saw and measured a whole number of action steps before an observation.
+
+    Attributes:
+        images: RGB frame of every camera in the order of the contract, uint8 [H, W, 3].
+        state: Measured values in the order of ``RobotContract.state_names``, float64 [S].
+        stamp_ns: Stamp of the first camera of the contract.
+    """
+
+    images: dict[str, NDArray[np.uint8]]
+    state: NDArray[np.float64]
+    stamp_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Observation:
     """What the robot saw and measured at one instant.
 
     Attributes:
         images: RGB frame of every camera in the order of the contract, uint8 [H, W, 3].
-        state: Measured joint positions in the order of the contract, float64 [S].
+        state: Measured values in the order of ``RobotContract.state_names``, float64 [S].
         instruction: What the robot is asked to do.
         stamp_ns: Time of the observation: the stamp of the first camera of the contract.
         image_stamps_ns: Stamp of every frame.
-        state_stamp_ns: Stamp of the joint positions.
+        state_stamp_ns: Time for which the state holds; of its most outdated value.
+        history: The steps before this one, oldest first and one action step apart, for policies
+            that take them; fewer than those after a start or a gap.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -35,6 +52,13 @@ class Observation:
     stamp_ns: int
     image_stamps_ns: dict[str, int]
     state_stamp_ns: int
+    history: tuple[EarlierStep, ...] = ()
+
+    @property
+    def skews_s(self) -> dict[str, float]:
+        """How much later than the observation's stamp each camera and ``state`` are, in s."""
+        stamps = {**self.image_stamps_ns, "state": self.state_stamp_ns}
+        return {name: (stamp - self.stamp_ns) * 1e-9 for name, stamp in stamps.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -7,14 +7,19 @@ import os
 import shutil
 import sys
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vla_core.errors import ConfigError
-from vla_core.processing.contract import CameraContract, RobotContract, StateContract
+from vla_core.processing.contract import (
+    CameraContract,
+    InputContract,
+    RobotContract,
+    StateContract,
+)
 from vla_ros.graph import find_config
 from vla_ros.stream_measurement import StreamMeasurement
 
@@ -144,7 +149,7 @@ def examine_camera(
     measurement: StreamMeasurement, camera: CameraContract, transport: Transport
 ) -> Iterator[Finding]:
     """Yield what is wrong with a camera."""
-    yield from _examine_stream(measurement, camera.max_age_s, "sensor_msgs/msg/Image")
+    yield from _examine_stream(measurement, camera.max_age_s)
     subject = f"camera {measurement.name}"
     if measurement.lost_fraction > _LOST_FRACTION:
         yield Finding(
@@ -164,10 +169,25 @@ def examine_camera(
 
 
 def examine_joint_states(
-    measurement: StreamMeasurement, state: StateContract
+    measurements: Sequence[StreamMeasurement], state: StateContract
 ) -> Iterator[Finding]:
-    """Yield what is wrong with the joint states."""
-    yield from _examine_stream(measurement, state.max_age_s, "sensor_msgs/msg/JointState")
+    """Yield what is wrong with the joint states, on one topic or on several."""
+    for measurement in measurements:
+        yield from _examine_stream(measurement, state.max_age_s)
+    joints = dict.fromkeys(joint for part in measurements for joint in part.joints)
+    missing = [joint for joint in state.joints if joint not in joints]
+    if missing and joints:
+        yield Finding(
+            subject="joint states",
+            problem=f"nobody publishes {', '.join(missing)}; published are {', '.join(joints)}",
+            remedy="correct state.joints in the contract, or name the topic of the joints' driver "
+            "in state.extra_topics",
+        )
+
+
+def examine_input(measurement: StreamMeasurement, part: InputContract) -> Iterator[Finding]:
+    """Yield what is wrong with a further sensor."""
+    yield from _examine_stream(measurement, part.max_age_s)
 
 
 def examine_command_topic(
@@ -210,15 +230,13 @@ def describe_process() -> dict[str, str]:
     return {"python": f"{sys.version.split()[0]} in {sys.prefix}", **found}
 
 
-def _examine_stream(
-    measurement: StreamMeasurement, max_age_s: float, type_name: str
-) -> Iterator[Finding]:
+def _examine_stream(measurement: StreamMeasurement, max_age_s: float) -> Iterator[Finding]:
     subject = f"topic {measurement.topic}"
-    wrong_types = [name for name in measurement.types if name != type_name]
+    wrong_types = [name for name in measurement.types if name != measurement.type]
     if wrong_types:
         yield Finding(
             subject=subject,
-            problem=f"it carries {', '.join(wrong_types)}, expected {type_name}",
+            problem=f"it carries {', '.join(wrong_types)}, expected {measurement.type}",
             remedy="correct the topic in the contract, or remap it",
         )
     if not measurement.arrivals:

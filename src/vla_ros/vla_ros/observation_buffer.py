@@ -15,8 +15,8 @@ from typing import Any
 
 from vla_core.errors import MessageError
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.frames import frame_from_message
 from vla_core.processing.messages import (
-    image_from_message,
     joint_positions_from_message,
     stamp_ns,
 )
@@ -170,18 +170,9 @@ class ObservationBuffer:
         images = {}
         for name, camera in self._contract.cameras.items():
             try:
-                image = image_from_message(self._frames[name])
+                images[name] = frame_from_message(self._frames[name], camera)
             except MessageError as error:
                 return self._gap(self._cameras[name], GapCause.BROKEN, str(error).rstrip("."))
-            height, width = image.shape[:2]
-            if (width, height) != (camera.width, camera.height):
-                return self._gap(
-                    self._cameras[name],
-                    GapCause.BROKEN,
-                    f"frames are {width}x{height}, the contract says "
-                    f"{camera.width}x{camera.height}",
-                )
-            images[name] = image
         try:
             state = joint_positions_from_message(self._joint_state, self._contract.state.joints)
         except MessageError as error:

@@ -9,8 +9,8 @@ import pytest
 from vla_core.evaluation.recording import Recording
 from vla_core.inference.policy import Policy
 from vla_core.processing.contract import load_contract
+from vla_core.processing.image_encodings import image_from_message
 from vla_core.processing.messages import (
-    image_from_message,
     joint_positions_from_message,
     stamp_ns,
     time_ns,

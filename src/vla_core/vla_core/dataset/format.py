@@ -114,7 +114,7 @@ def features_from_contract(contract: RobotContract) -> dict[str, Feature]:
     """Return the columns that an episode of this robot has: images, state and action.
 
     Args:
-        contract: Gives cameras and their sizes, and the joints of state and action in order.
+        contract: Gives cameras and their sizes, and the values of state and action in order.
     """
     features = {
         f"{IMAGE_PREFIX}{name}": Feature(
@@ -122,9 +122,8 @@ def features_from_contract(contract: RobotContract) -> dict[str, Feature]:
         )
         for name, camera in contract.cameras.items()
     }
-    joints = contract.state.joints
-    features[STATE] = Feature("float32", (len(joints),), joints)
-    features[ACTION] = Feature("float32", (len(contract.action.joints),), contract.action.joints)
+    for key, names in ((STATE, contract.state_names), (ACTION, contract.action_names)):
+        features[key] = Feature("float32", (len(names),), names)
     return features
 
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from vla_core.evaluation.recording import Recording
 from vla_core.processing.contract import RobotContract
-from vla_core.processing.messages import image_from_message, stamp_ns
+from vla_core.processing.frames import frame_from_message
+from vla_core.processing.messages import stamp_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,13 +40,13 @@ def iter_frames(
 
     Raises:
         DatasetError: The recording lacks a camera.
-        MessageError: An image has an encoding that cannot be read.
+        MessageError: An image cannot be read, or has another size than the contract says.
     """
     cameras = {recording.topic(camera.topic): name for name, camera in contract.cameras.items()}
     newest: dict[str, NDArray[np.uint8]] = {}
     for topic, message in recording.messages(*cameras, start_ns=start_ns, stop_ns=stop_ns):
         camera = cameras[topic]
-        newest[camera] = image_from_message(message)
+        newest[camera] = frame_from_message(message, contract.cameras[camera])
         if camera == contract.reference_camera and len(newest) == len(cameras):
             yield Frame(
                 stamp_ns=stamp_ns(message),

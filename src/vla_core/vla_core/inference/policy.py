@@ -131,7 +131,7 @@ class Policy:
         batch = {name: self._on_device(value) for name, value in batch.items()}
         self._generator.manual_seed(mix_seed(seed, observation.stamp_ns))
         predicted = self.model.predict_chunk(**batch, generator=self._generator)
-        expected = (1, self.pipeline.chunk_size, len(self.contract.action.joints))
+        expected = (1, self.pipeline.chunk_size, len(self.contract.action_names))
         if predicted.shape != expected:
             raise ShapeError(f"model must return {list(expected)}, got {list(predicted.shape)}.")
         policy_actions = predicted[0].float().cpu().numpy()  # [K, A]
@@ -143,7 +143,7 @@ class Policy:
         return ActionChunk(
             actions=self.pipeline.unnormalize_actions(policy_actions.astype(np.float64)),
             policy_actions=policy_actions,
-            joints=self.contract.action.joints,
+            joints=self.contract.action_names,
             dt_s=self.contract.action.dt_s,
             stamp_ns=observation.stamp_ns,
             checkpoint_id=self.checkpoint_id,
@@ -208,8 +208,8 @@ def _finalize(value: int) -> int:
 def _require_fitting_model(model: AbstractVLA, pipeline: ProcessingPipeline) -> None:
     config = {**model.get_config(), "chunk_size": model.chunk_length}
     expected = {
-        "action_dim": len(pipeline.contract.action.joints),
-        "state_dim": len(pipeline.contract.state.joints),
+        "action_dim": len(pipeline.contract.action_names),
+        "state_dim": len(pipeline.contract.state_names),
         "num_cameras": len(pipeline.contract.cameras),
         "chunk_size": pipeline.chunk_size,
     }
@@ -218,6 +218,12 @@ def _require_fitting_model(model: AbstractVLA, pipeline: ProcessingPipeline) -> 
         for name, value in expected.items()
         if config.get(name, value) != value
     ]
+    history_length = config.get("history_length", 0)
+    if pipeline.history_length > history_length:
+        wrong.append(
+            f"history_length is {history_length} in the model, at most, and "
+            f"{pipeline.history_length} in the processing"
+        )
     if wrong:
         raise CheckpointError(
             f"model and processing do not fit each other: {'; '.join(wrong)}; "

@@ -7,6 +7,7 @@ repaired: data that is not what its message says it is raises a ``MessageError``
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,17 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import MessageError
+from vla_core.processing.contract_inputs import INPUT_COMPONENTS
 from vla_core.processing.value_checks import quoted
 
-# Channels in memory, and the selection that turns them into RGB without a copy.
-_ENCODINGS: dict[str, tuple[int, slice]] = {
-    "rgb8": (3, slice(None)),
-    "bgr8": (3, slice(None, None, -1)),
-    "rgba8": (4, slice(0, 3)),
-    "bgra8": (4, slice(2, None, -1)),
-    "mono8": (1, slice(None)),
-}
-SUPPORTED_ENCODINGS = tuple(_ENCODINGS)
+QUATERNION = slice(3, 7)
+"""Where the quaternion of a pose is, x, y, z, w."""
+
+_PLURALS = {"position": "positions", "velocity": "velocities", "effort": "efforts"}
+_SHORTEST_QUATERNION = 0.5
 
 
 def time_ns(time: Any) -> int:
@@ -35,47 +33,6 @@ def time_ns(time: Any) -> int:
 def stamp_ns(message: Any) -> int:
     """Return the header stamp of a message in nanoseconds."""
     return time_ns(message.header.stamp)
-
-
-def image_from_message(message: Any) -> NDArray[np.uint8]:
-    """Return the pixels of a ``sensor_msgs/Image`` as RGB.
-
-    The result is a view of the message, for every encoding: it may be read-only or have negative
-    strides, and lives as long as the message does. Padding at the end of rows is left out;
-    ``is_bigendian`` has no meaning for the supported encodings, which have one byte a channel.
-
-    Args:
-        message: Image with one of ``SUPPORTED_ENCODINGS``.
-
-    Returns:
-        RGB pixels, uint8 [H, W, 3].
-
-    Raises:
-        MessageError: The encoding is not supported, or size, step and data contradict each other.
-    """
-    encoding, data = message.encoding, message.data
-    height, width, step = int(message.height), int(message.width), int(message.step)
-    if encoding not in _ENCODINGS:
-        raise MessageError(
-            f"image encoding {encoding!r} is not supported; supported: {quoted(_ENCODINGS)}."
-        )
-    if height == 0 or width == 0:
-        raise MessageError(f"image must have pixels, got {width}x{height}.")
-    channels, to_rgb = _ENCODINGS[encoding]
-    row_bytes = width * channels
-    if step < row_bytes:
-        raise MessageError(
-            f"image step must be at least {row_bytes} bytes for {width} pixels of {encoding}, "
-            f"got {step}."
-        )
-    if len(data) != step * height:
-        raise MessageError(
-            f"image data must be {step * height} bytes (step {step} x height {height}), "
-            f"got {len(data)}."
-        )
-    rows = np.frombuffer(data, dtype=np.uint8).reshape(height, step)[:, :row_bytes]
-    pixels = rows.reshape(height, width, channels)[..., to_rgb]
-    return np.broadcast_to(pixels, (height, width, 3)) if channels == 1 else pixels
 
 
 def joint_positions_from_message(message: Any, joints: Sequence[str]) -> NDArray[np.float64]:
@@ -91,10 +48,29 @@ def joint_positions_from_message(message: Any, joints: Sequence[str]) -> NDArray
     Raises:
         MessageError: A joint is lacking or named twice, a position is missing or not finite.
     """
-    names, positions = list(message.name), message.position
-    if len(positions) != len(names):
+    return joint_values_from_message(message, joints, "position")
+
+
+def joint_values_from_message(
+    message: Any, joints: Sequence[str], field: str
+) -> NDArray[np.float64]:
+    """Return one field of a ``sensor_msgs/JointState`` in the order asked for.
+
+    Args:
+        message: Joint states; more joints than asked for are allowed, in any order.
+        joints: Names of the joints to return.
+        field: ``position``, ``velocity`` or ``effort``.
+
+    Returns:
+        Values in SI units, float64 [len(joints)].
+
+    Raises:
+        MessageError: A joint is lacking or named twice, a value is missing or not finite.
+    """
+    names, every = list(message.name), getattr(message, field)
+    if len(every) != len(names):
         raise MessageError(
-            f"joint state must have one position per name, got {len(positions)} positions for "
+            f"joint state must have one {field} per name, got {len(every)} {_PLURALS[field]} for "
             f"{len(names)} names."
         )
     index = {name: i for i, name in enumerate(names)}
@@ -104,8 +80,43 @@ def joint_positions_from_message(message: Any, joints: Sequence[str]) -> NDArray
     missing = [joint for joint in joints if joint not in index]
     if missing:
         raise MessageError(f"joint state lacks {quoted(missing)}; it has {quoted(names)}.")
-    values = np.array([positions[index[joint]] for joint in joints], dtype=np.float64)
+    values = np.array([every[index[joint]] for joint in joints], dtype=np.float64)
     if not np.isfinite(values).all():
         wrong = [f"{j} = {v}" for j, v in zip(joints, values, strict=True) if not np.isfinite(v)]
-        raise MessageError(f"joint positions must be finite, got {', '.join(wrong)}.")
+        raise MessageError(f"joint {_PLURALS[field]} must be finite, got {', '.join(wrong)}.")
+    return values
+
+
+def input_values_from_message(message: Any, kind: str) -> NDArray[np.float64]:
+    """Return the values of a further sensor, in the order of ``INPUT_COMPONENTS``.
+
+    Args:
+        message: ``geometry_msgs/WrenchStamped``, ``geometry_msgs/PoseStamped`` or
+            ``std_msgs/Float64``.
+        kind: Which of them: ``wrench``, ``pose`` or ``float64``.
+
+    Returns:
+        Values in SI units; the quaternion of a pose has length 1, float64.
+
+    Raises:
+        MessageError: A value is not finite, or the quaternion has no direction.
+    """
+    components = INPUT_COMPONENTS[kind]
+    body = message if kind == "float64" else getattr(message, kind)
+    values = np.array([operator.attrgetter(part)(body) for part in components], dtype=np.float64)
+    if not np.isfinite(values).all():
+        wrong = [
+            f"{part} = {value}"
+            for part, value in zip(components, values, strict=True)
+            if not np.isfinite(value)
+        ]
+        raise MessageError(f"{kind} must be finite, got {', '.join(wrong)}.")
+    if kind == "pose":
+        length = float(np.linalg.norm(values[QUATERNION]))
+        if length < _SHORTEST_QUATERNION:
+            raise MessageError(
+                "orientation must be a quaternion of length 1, got one of length "
+                f"{length:g}; nobody has set it."
+            )
+        values[QUATERNION] /= length
     return values

@@ -21,7 +21,7 @@ from vla_core.processing.contract import RobotContract
 from vla_core.processing.images import frames_to_tensor
 from vla_core.processing.normalization import Normalizer, Statistics, Values
 from vla_core.processing.value_checks import quoted, require_count, require_keys
-from vla_core.types import Observation
+from vla_core.types import EarlierStep, Observation
 
 PROCESSING_NAME = "processing.json"
 
@@ -34,6 +34,7 @@ _KEYS = (
     "chunk_size",
     "state_statistics",
     "action_statistics",
+    "history_length",
 )
 
 
@@ -42,11 +43,12 @@ class ProcessingPipeline:
 
     Args:
         contract: The robot that the data comes from.
-        state_statistics: Statistics of the recorded states, in the order of the contract.
-        action_statistics: Statistics of the recorded actions, in the order of the contract.
+        state_statistics: Statistics of the recorded states, in the order of ``state_names``.
+        action_statistics: Statistics of the recorded actions, in the order of ``action_names``.
         image_size: Height and width in pixels of the images that the model takes.
         chunk_size: Number of actions K that the model returns.
         normalization: One of ``vla_core.processing.normalization.NORMALIZATION_MODES``.
+        history_length: Number of earlier steps T that the model was trained with.
 
     Raises:
         ConfigError: Statistics are missing or do not fit the contract, or a size is not positive.
@@ -60,23 +62,27 @@ class ProcessingPipeline:
         image_size: int = 96,
         chunk_size: int = 16,
         normalization: str = "min_max",
+        history_length: int = 0,
     ) -> None:
         require_count("image_size", image_size)
         require_count("chunk_size", chunk_size)
+        if history_length != 0:
+            require_count("history_length", history_length)
         self.contract = contract
         self.image_size = image_size
         self.chunk_size = chunk_size
         self.normalization = normalization
+        self.history_length = history_length
         self._state = Normalizer(normalization, state_statistics)
         self._actions = Normalizer(normalization, action_statistics)
-        for name, statistics, joints in (
-            ("state", state_statistics, contract.state.joints),
-            ("action", action_statistics, contract.action.joints),
+        for name, statistics, values in (
+            ("state", state_statistics, contract.state_names),
+            ("action", action_statistics, contract.action_names),
         ):
-            if statistics.dim != len(joints):
+            if statistics.dim != len(values):
                 raise ConfigError(
-                    f"{name}_statistics must have {len(joints)} dimensions, one per joint of "
-                    f"{name}.joints {list(joints)}, got {statistics.dim}."
+                    f"{name}_statistics must have {len(values)} dimensions, one for each of "
+                    f"{', '.join(values)}, got {statistics.dim}."
                 )
 
     @property
@@ -97,7 +103,9 @@ class ProcessingPipeline:
 
         Returns:
             ``images`` float32 [B, N, 3, h, w] in [0, 1], ``text`` list of B strings, and
-            ``proprioception`` normalised float32 [B, S].
+            ``proprioception`` normalised float32 [B, S]. For a model with history also
+            ``history_images`` [B, T, N, 3, h, w], ``history_proprioception`` [B, T, S] and
+            ``history_pad_mask`` bool [B, T], True where an observation has no such step.
 
         Raises:
             ShapeError: A camera is missing, a frame or state is not what the contract says, or a
@@ -105,17 +113,40 @@ class ProcessingPipeline:
         """
         if not observations:
             raise ShapeError("observations must hold at least one observation, got none.")
-        for observation in observations:
-            self._require_cameras(observation.images)
-        frames = {
-            name: [observation.images[name] for observation in observations]
-            for name in self.contract.cameras
-        }
-        states = np.stack([self._checked_state(observation.state) for observation in observations])
-        return {
-            "images": self.to_images(frames),
+        batch = {
+            "images": self._images_of(observations),
             "text": [observation.instruction for observation in observations],
-            "proprioception": torch.from_numpy(self.normalize_state(states).astype(np.float32)),
+            "proprioception": self._proprioception_of(observations),
+        }
+        return {**batch, **self._history_of(observations)} if self.history_length else batch
+
+    def _images_of(self, steps: Sequence[Observation | EarlierStep]) -> torch.Tensor:
+        for step in steps:
+            self._require_cameras(step.images)
+        return self.to_images(
+            {name: [step.images[name] for step in steps] for name in self.contract.cameras}
+        )
+
+    def _proprioception_of(self, steps: Sequence[Observation | EarlierStep]) -> torch.Tensor:
+        states = np.stack([self._checked_state(step.state) for step in steps])
+        return torch.from_numpy(self.normalize_state(states).astype(np.float32))
+
+    def _history_of(self, observations: Sequence[Observation]) -> dict[str, torch.Tensor]:
+        shape = (len(observations), self.history_length)
+        size = (len(self.contract.cameras), 3, self.image_size, self.image_size)
+        images = torch.zeros((*shape, *size))
+        states = torch.zeros((*shape, len(self.contract.state_names)))
+        is_pad = torch.ones(shape, dtype=torch.bool)
+        for row, observation in enumerate(observations):
+            steps = observation.history[-self.history_length :]
+            if steps:
+                images[row, -len(steps) :] = self._images_of(steps)
+                states[row, -len(steps) :] = self._proprioception_of(steps)
+                is_pad[row, -len(steps) :] = False
+        return {
+            "history_images": images,
+            "history_proprioception": states,
+            "history_pad_mask": is_pad,
         }
 
     def to_images(
@@ -146,7 +177,7 @@ class ProcessingPipeline:
         return torch.stack(images, dim=1)
 
     def normalize_state(self, state: Values) -> Values:
-        """Map joint positions in robot units to the policy's space, [..., S]."""
+        """Map measured values in robot units to the policy's space, [..., S]."""
         return self._state.normalize(state)
 
     def normalize_actions(self, actions: Values) -> Values:
@@ -159,7 +190,7 @@ class ProcessingPipeline:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain JSON values that ``from_dict`` reads back exactly."""
-        return {
+        values = {
             "format": _FORMAT,
             "contract": self.contract.to_dict(),
             "normalization": self.normalization,
@@ -167,6 +198,10 @@ class ProcessingPipeline:
             "chunk_size": self.chunk_size,
             "state_statistics": self.state_statistics.to_dict(),
             "action_statistics": self.action_statistics.to_dict(),
+        }
+        return {
+            **values,
+            **({"history_length": self.history_length} if self.history_length else {}),
         }
 
     @classmethod
@@ -177,7 +212,7 @@ class ProcessingPipeline:
             ConfigError: A key is missing or unknown, or a value is not valid.
             ShapeError: Statistics differ in length or are not finite.
         """
-        values = require_keys("processing", data, _KEYS)
+        values = require_keys("processing", data, _KEYS, optional=("history_length",))
         if values["format"] != _FORMAT:
             raise ConfigError(
                 f"processing format {values['format']!r} is unknown; this version reads {_FORMAT}."
@@ -189,6 +224,7 @@ class ProcessingPipeline:
             image_size=values["image_size"],
             chunk_size=values["chunk_size"],
             normalization=values["normalization"],
+            history_length=values.get("history_length", 0),
         )
 
     def save(self, directory: str | Path) -> None:
@@ -225,16 +261,14 @@ class ProcessingPipeline:
             )
 
     def _checked_state(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
-        joints = self.contract.state.joints
-        if state.shape != (len(joints),):
+        names = self.contract.state_names
+        if state.shape != (len(names),):
             raise ShapeError(
-                f"state must be [{len(joints)}], the positions of {', '.join(joints)}, "
+                f"state must be [{len(names)}], the values of {', '.join(names)}, "
                 f"got {list(state.shape)}."
             )
         if not np.isfinite(state).all():
-            wrong = [
-                f"{j} = {v}" for j, v in zip(joints, state, strict=True) if not np.isfinite(v)
-            ]
+            wrong = [f"{n} = {v}" for n, v in zip(names, state, strict=True) if not np.isfinite(v)]
             raise ShapeError(f"state must be finite, got {', '.join(wrong)}.")
         return np.asarray(state, dtype=np.float64)
 

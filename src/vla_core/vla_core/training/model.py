@@ -29,7 +29,7 @@ def build_model(recipe: TrainRecipe, contract: RobotContract) -> AbstractVLA:
     framework = framework_class(recipe.framework)
     given = dict(recipe.model)
     check_keywords(framework, given)
-    derived = {"action_dim": len(contract.action.joints), "state_dim": len(contract.state.joints)}
+    derived = {"action_dim": len(contract.action_names), "state_dim": len(contract.state_names)}
     taken = sorted({"vlm", *derived} & set(given))
     if taken:
         raise ConfigError(

@@ -42,7 +42,7 @@ def open_loop_error(
     was_training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(seed)
-    joints = data.pipeline.contract.action.joints
+    joints = data.pipeline.contract.action_names
     normalised = torch.zeros(len(joints), dtype=torch.float64)
     physical = torch.zeros(len(joints), dtype=torch.float64)
     num_steps = 0

@@ -111,12 +111,12 @@ def _differences(dataset: EpisodeDataset, contract: RobotContract) -> Iterator[s
         elif feature.shape != (camera.height, camera.width, 3):
             expected = [camera.height, camera.width, 3]
             yield f"images of '{name}' are {list(feature.shape)}, expected {expected}"
-    for key, joints in ((STATE, contract.state.joints), (ACTION, contract.action.joints)):
+    for key, names in ((STATE, contract.state_names), (ACTION, contract.action_names)):
         feature = dataset.features[key]
-        if feature.shape != (len(joints),):
-            yield f"'{key}' has shape {list(feature.shape)}, expected [{len(joints)}]"
-        elif feature.names is not None and feature.names != joints:
-            yield f"'{key}' holds {', '.join(feature.names)}, expected {', '.join(joints)}"
+        if feature.shape != (len(names),):
+            yield f"'{key}' has shape {list(feature.shape)}, expected [{len(names)}]"
+        elif feature.names is not None and feature.names != names:
+            yield f"'{key}' holds {', '.join(feature.names)}, expected {', '.join(names)}"
 
 
 def _choose_episodes(num_episodes: int, fraction: float, seed: int) -> NDArray[np.int64]:

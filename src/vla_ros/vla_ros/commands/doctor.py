@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     rclpy.init(args=[], context=context)
     try:
         node = rclpy.create_node("vla_doctor", namespace=args.namespace, context=context)
-        cameras, joint_states = measure_streams(node, contract, args.seconds)
+        robot = measure_streams(node, contract, args.seconds)
         topics = [node.resolve_topic_name(topic) for topic in _command_topics(contract)]
         ends = {
             topic: (node.count_publishers(topic), node.count_subscribers(topic))
@@ -66,15 +66,17 @@ def run(args: argparse.Namespace) -> int:
         context.try_shutdown()
     transport = doctor.Transport.of_process(get_rmw_implementation_identifier())
     findings = [*doctor.examine_process(), *doctor.examine_transport(transport)]
-    for measurement in cameras:
+    for measurement in robot.cameras:
         camera = contract.cameras[measurement.name]
         findings += doctor.examine_camera(measurement, camera, transport)
-    findings += doctor.examine_joint_states(joint_states, contract.state)
+    findings += doctor.examine_joint_states(robot.joint_states, contract.state)
+    for measurement in robot.inputs:
+        findings += doctor.examine_input(measurement, contract.inputs[measurement.name])
     for topic, counts in ends.items():
         findings += doctor.examine_command_topic(contract, topic, *counts)
     process = {**doctor.describe_process(), "rmw": transport.rmw}
     show = _print_json if args.json else _print_table
-    show(process, [*cameras, joint_states], findings)
+    show(process, robot.streams, findings)
     return EXIT_WRONG if findings else 0
 
 
