@@ -228,9 +228,9 @@ def test_camera_that_freezes_ends_the_chunks_with_a_reason(robot, start_policy, 
 def test_unknown_encoding_is_named(robot, start_policy, wait_until):
     from vla_msgs.msg import PolicyStatus
 
-    robot.encoding = "yuv422"
+    robot.encoding = "yuv420"
     start_policy()
-    wait_until(lambda: robot.status_in(PolicyStatus.WAITING, "'yuv422'"), "the encoding")
+    wait_until(lambda: robot.status_in(PolicyStatus.WAITING, "'yuv420'"), "the encoding")
 
 
 def test_no_instruction_means_no_chunks(robot, start_policy, wait_until):

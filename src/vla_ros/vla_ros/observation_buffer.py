@@ -1,68 +1,40 @@
 # SPDX-License-Identifier: MIT
-"""Hold the newest message of every source and make an observation of them, or say what lacks.
+"""Make one observation of what came last, aligned by stamps, or say what lacks.
 
-A gap in the data has a name and stops inference; nothing is filled in. Messages are decoded only
-when an observation is made, so frames that no inference uses cost next to nothing.
+The newest frame of the reference camera, the contract's first, fixes the time. Every other camera
+gives the frame nearest to it, and the state is interpolated to it. A gap in the data has a name
+and stops inference; nothing is filled in. Only the frames that are used are decoded.
 """
 
 from __future__ import annotations
 
-import enum
 import math
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
-from vla_core.errors import MessageError
+import numpy as np
+from numpy.typing import NDArray
+
 from vla_core.processing.contract import RobotContract
-from vla_core.processing.frames import frame_from_message
-from vla_core.processing.messages import (
-    joint_positions_from_message,
-    stamp_ns,
-)
-from vla_core.types import Observation
+from vla_core.types import EarlierStep, Observation
+from vla_ros.camera_frames import CameraFrames
+from vla_ros.gaps import Gap, GapError
+from vla_ros.source_watch import SourceWatch
+from vla_ros.state_sources import StateSources
 
-_JOINT_STATES = "joint states"
-
-
-class GapCause(enum.Enum):
-    """What is wrong with a source of data."""
-
-    NO_PUBLISHER = "no publisher"
-    NOTHING_RECEIVED = "nothing received"
-    STALE = "stale"
-    FUTURE = "future stamp"
-    BROKEN = "broken message"
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Why there is no observation.
-
-    Attributes:
-        source: The camera, or the joint states.
-        cause: What is wrong; together with the source it tells two gaps apart.
-        reason: The whole story for a human.
-    """
-
-    source: str
-    cause: GapCause
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    name: str
-    topic: str
-    max_age_s: float
+# Frames of the other cameras may come this much after, and before, that of the reference camera.
+_FRAMES_SPAN_S = 0.25
+_STATE_SPAN_S = 1.0
 
 
 class ObservationBuffer:
-    """The newest camera frames and joint states of one robot.
+    """The last camera frames, joint states and inputs of one robot.
 
     Args:
-        contract: The robot: which cameras and joints, how old they may be.
+        contract: The robot: which sources, how old they may be, how far apart.
         count_publishers: Says how many publishers a topic of the contract has now.
+        history_length: Earlier steps that an observation shall have.
         future_tolerance_s: How far ahead of the clock a stamp may be, for clocks of two machines.
     """
 
@@ -71,40 +43,74 @@ class ObservationBuffer:
         contract: RobotContract,
         count_publishers: Callable[[str], int],
         *,
+        history_length: int = 0,
         future_tolerance_s: float = 0.05,
     ) -> None:
+        def watch(
+            name: str, topics: tuple[str, ...], max_age_s: float, max_frozen_s: float = math.inf
+        ) -> SourceWatch:
+            return SourceWatch(
+                name,
+                topics,
+                max_age_s,
+                count_publishers,
+                future_tolerance_s=future_tolerance_s,
+                max_frozen_s=max_frozen_s,
+            )
+
+        history_s = history_length * contract.action.dt_s
         self._contract = contract
-        self._count_publishers = count_publishers
+        self._history_length = history_length
         self._future_tolerance_s = future_tolerance_s
+        self._max_skew_s = contract.alignment.max_skew_s or math.inf
+        self._newest_now_ns = 0
+        # Status reports ask for ages while the inference takes messages.
+        self._lock = threading.RLock()
         self._cameras = {
-            name: _Source(f"camera '{name}'", camera.topic, camera.max_age_s)
+            name: CameraFrames(
+                camera,
+                watch(
+                    f"camera '{name}'",
+                    (camera.topic,),
+                    camera.max_age_s,
+                    camera.max_frozen_s or math.inf,
+                ),
+                history_s + _FRAMES_SPAN_S,
+            )
             for name, camera in contract.cameras.items()
         }
-        self._state = _Source(_JOINT_STATES, contract.state.topic, contract.state.max_age_s)
-        self._frames: dict[str, Any] = {}
-        self._joint_state: Any = None
+        self._state = StateSources(contract, watch, history_s + _STATE_SPAN_S)
 
-    def put_image(self, camera: str, message: Any) -> None:
-        """Keep a camera's newest message.
+    def put_image(self, camera: str, message: Any, received_ns: int) -> None:
+        """Keep a frame.
 
         Args:
             camera: Name of the camera in the contract.
-            message: sensor_msgs/Image, of rclpy or of rosbags.
+            message: sensor_msgs/Image or CompressedImage, of rclpy or of rosbags.
+            received_ns: Time of its arrival, on the clock of the stamps.
         """
-        self._frames[camera] = message
+        with self._lock:
+            self._notice_jump(received_ns)
+            self._cameras[camera].put(message, received_ns)
 
-    def put_joint_state(self, message: Any) -> None:
-        """Keep the newest joint states, sensor_msgs/JointState."""
-        self._joint_state = message
+    def put_joint_state(self, message: Any, received_ns: int) -> None:
+        """Keep joint states, sensor_msgs/JointState of any publisher."""
+        with self._lock:
+            self._notice_jump(received_ns)
+            self._state.put_joint_state(message, received_ns)
+
+    def put_input(self, name: str, message: Any, received_ns: int) -> None:
+        """Keep a message of one of the contract's further inputs."""
+        with self._lock:
+            self._notice_jump(received_ns)
+            self._state.put_input(name, message, received_ns)
 
     def clear(self) -> None:
         """Forget all messages."""
-        self._frames.clear()
-        self._joint_state = None
-
-    def image_stamp_ns(self, camera: str) -> int | None:
-        """Return the stamp of a camera's newest frame, None before the first."""
-        return stamp_ns(self._frames[camera]) if camera in self._frames else None
+        with self._lock:
+            for camera in self._cameras.values():
+                camera.clear()
+            self._state.clear()
 
     def is_aligned(self, tolerance_s: float) -> bool:
         """Say whether no camera is behind the reference camera.
@@ -115,82 +121,98 @@ class ObservationBuffer:
         Args:
             tolerance_s: By how much a frame's stamp may be older than the reference camera's.
         """
-        reference_ns = self.image_stamp_ns(self._contract.reference_camera)
-        stamps = [self.image_stamp_ns(camera) for camera in self._cameras]
+        reference_ns = self._cameras[self._contract.reference_camera].newest_ns
+        stamps = [camera.newest_ns for camera in self._cameras.values()]
         return reference_ns is not None and all(
             stamp is not None and stamp >= reference_ns - tolerance_s * 1e9 for stamp in stamps
         )
 
     def camera_ages_s(self, now_ns: int) -> dict[str, float]:
         """Return the age of every camera's newest frame, infinite before the first."""
-        return {name: _age_s(self._frames.get(name), now_ns) for name in self._cameras}
+        with self._lock:
+            return {name: camera.watch.age_s(now_ns) for name, camera in self._cameras.items()}
+
+    def joint_ages_s(self, now_ns: int) -> dict[str, float]:
+        """Return the age of every joint's newest measurement, infinite before the first."""
+        with self._lock:
+            return self._state.joint_ages_s(now_ns)
+
+    def input_ages_s(self, now_ns: int) -> dict[str, float]:
+        """Return the age of every further input's newest message, infinite before the first."""
+        with self._lock:
+            return self._state.input_ages_s(now_ns)
 
     def state_age_s(self, now_ns: int) -> float:
-        """Return the age of the newest joint states, infinite before the first."""
-        return _age_s(self._joint_state, now_ns)
+        """Return the age of the joint that was measured longest ago, infinite before the first."""
+        return max(self.joint_ages_s(now_ns).values())
 
     def observe(self, instruction: str, now_ns: int) -> Observation | Gap:
-        """Return an observation of the newest messages, or the first gap.
+        """Return an observation at the newest frame of the reference camera, or the first gap.
 
         Args:
             instruction: What the robot is asked to do.
             now_ns: Time now, on the clock of the stamps.
         """
-        for name, source in self._cameras.items():
-            gap = self._check_age(source, self._frames.get(name), now_ns)
-            if gap is not None:
-                return gap
-        gap = self._check_age(self._state, self._joint_state, now_ns)
-        return gap if gap is not None else self._decode(instruction)
-
-    def _check_age(self, source: _Source, message: Any, now_ns: int) -> Gap | None:
-        if message is None:
-            if self._count_publishers(source.topic) == 0:
-                return self._gap(source, GapCause.NO_PUBLISHER, "the topic has no publisher")
-            return self._gap(source, GapCause.NOTHING_RECEIVED, "nothing was received yet")
-        if stamp_ns(message) == 0:
-            return self._gap(source, GapCause.BROKEN, "the stamp is zero; stamp the messages")
-        age_s = _age_s(message, now_ns)
-        if age_s < -self._future_tolerance_s:
-            return self._gap(
-                source,
-                GapCause.FUTURE,
-                f"the stamp is {-age_s:.3f} s in the future; synchronise the clocks",
-            )
-        if age_s > source.max_age_s:
-            late = f"{age_s:.3f} s old, at most {source.max_age_s:g} s is allowed"
-            if self._count_publishers(source.topic) == 0:
-                return self._gap(
-                    source, GapCause.NO_PUBLISHER, f"{late}; the topic has no publisher any more"
-                )
-            return self._gap(source, GapCause.STALE, late)
-        return None
-
-    def _decode(self, instruction: str) -> Observation | Gap:
-        images = {}
-        for name, camera in self._contract.cameras.items():
+        with self._lock:
+            self._notice_jump(now_ns)
             try:
-                images[name] = frame_from_message(self._frames[name], camera)
-            except MessageError as error:
-                return self._gap(self._cameras[name], GapCause.BROKEN, str(error).rstrip("."))
-        try:
-            state = joint_positions_from_message(self._joint_state, self._contract.state.joints)
-        except MessageError as error:
-            return self._gap(self._state, GapCause.BROKEN, str(error).rstrip("."))
-        stamps = {name: stamp_ns(self._frames[name]) for name in images}
+                for camera in self._cameras.values():
+                    camera.watch.require_fresh(now_ns)
+                self._state.require_fresh(now_ns)
+                return self._observe(instruction, now_ns)
+            except GapError as error:
+                return error.gap
+
+    def _observe(self, instruction: str, now_ns: int) -> Observation:
+        time_ns = self._cameras[self._contract.reference_camera].newest_until(
+            now_ns + round(self._future_tolerance_s * 1e9)
+        )
+        messages = {
+            name: camera.nearest(
+                time_ns, self._max_skew_s, now_ns - round(camera.watch.max_age_s * 1e9)
+            )
+            for name, camera in self._cameras.items()
+        }
+        for name, (stamp, message) in messages.items():
+            self._cameras[name].require_moving(stamp, message)
+        state, state_stamp_ns = self._state.at(time_ns)
         return Observation(
-            images=images,
+            images=self._decode(messages),
             state=state,
             instruction=instruction,
-            stamp_ns=stamps[self._contract.reference_camera],
-            image_stamps_ns=stamps,
-            state_stamp_ns=stamp_ns(self._joint_state),
+            stamp_ns=time_ns,
+            image_stamps_ns={name: stamp for name, (stamp, _) in messages.items()},
+            state_stamp_ns=state_stamp_ns,
+            history=self._history(time_ns),
         )
 
-    @staticmethod
-    def _gap(source: _Source, cause: GapCause, what: str) -> Gap:
-        return Gap(source.name, cause, f"{source.name} on {source.topic}: {what}.")
+    def _history(self, time_ns: int) -> tuple[EarlierStep, ...]:
+        """Return the steps before a time back to the first that is incomplete, oldest first."""
+        steps: list[EarlierStep] = []
+        tolerance_s = 0.5 * self._contract.action.dt_s
+        reference = self._cameras[self._contract.reference_camera]
+        for number in range(1, self._history_length + 1):
+            due_ns = time_ns - round(number * self._contract.action.dt_s * 1e9)
+            try:
+                at_ns, _ = reference.nearest(due_ns, tolerance_s)
+                messages = {
+                    name: camera.nearest(at_ns, min(tolerance_s, self._max_skew_s))
+                    for name, camera in self._cameras.items()
+                }
+                state, _ = self._state.at(at_ns)
+                steps.append(
+                    EarlierStep(images=self._decode(messages), state=state, stamp_ns=at_ns)
+                )
+            except GapError:
+                break
+        return tuple(reversed(steps))
 
+    def _decode(self, messages: dict[str, tuple[int, Any]]) -> dict[str, NDArray[np.uint8]]:
+        return {name: self._cameras[name].decode(m) for name, (_, m) in messages.items()}
 
-def _age_s(message: Any, now_ns: int) -> float:
-    return math.inf if message is None else (now_ns - stamp_ns(message)) * 1e-9
+    def _notice_jump(self, now_ns: int) -> None:
+        """Forget what came before the clock was set back: its stamps mean nothing any more."""
+        if now_ns < self._newest_now_ns - self._future_tolerance_s * 1e9:
+            self.clear()
+            self._newest_now_ns = now_ns
+        self._newest_now_ns = max(self._newest_now_ns, now_ns)

@@ -1,43 +1,83 @@
 # SPDX-License-Identifier: MIT
-"""Receive cameras and joint states by polling, timed so that an inference sees young frames."""
+"""Receive what a policy observes by polling, timed so that an inference sees young frames."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from rclpy.node import Node
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import JointState
 
 from vla_core.processing.contract import RobotContract
 from vla_core.types import Observation
 from vla_ros.conversions import sensor_subscription_qos
-from vla_ros.observation_buffer import Gap, ObservationBuffer
+from vla_ros.gaps import Gap, GapCause
+from vla_ros.message_types import INPUT_MESSAGE_TYPES, camera_message_type
+from vla_ros.node_clock import CLOCK_TOPIC, NodeClock
+from vla_ros.observation_buffer import ObservationBuffer
 from vla_ros.polled_subscription import PolledSubscription
 
 _POLL_PERIOD_S = 0.002
+# Simulated time may stand still; the caller shall still be able to say so.
+_LONGEST_WAIT_S = 1.0
+# A second of joint states at 1 kHz: they wait here while an inference takes its time.
+_STATE_DEPTH = 1000
+_FASTEST_CAMERA_HZ = 60.0
 
 
 class ObservationReceiver:
     """The subscriptions of one policy.
 
+    Cameras are read as they are waited for and keep only their newest frame meanwhile; where a
+    policy takes earlier frames too, they keep as many as it needs. Joint states and other inputs
+    wait in their queues until the next observation.
+
     Args:
         node: Node that subscribes; it may be spun meanwhile.
         contract: Which topics, and how old their messages may be.
+        clock: Time of the node.
+        history_length: Earlier steps that the policy takes.
     """
 
-    def __init__(self, node: Node, contract: RobotContract) -> None:
+    def __init__(
+        self,
+        node: Node,
+        contract: RobotContract,
+        clock: NodeClock,
+        *,
+        history_length: int = 0,
+    ) -> None:
         self._reference = contract.reference_camera
-        qos = sensor_subscription_qos()
-        self._images = {
-            name: PolledSubscription(node, Image, camera.topic, qos)
+        self._clock = clock
+        frames = sensor_subscription_qos()
+        frames.depth += math.ceil(history_length * contract.action.dt_s * _FASTEST_CAMERA_HZ)
+        states = sensor_subscription_qos()
+        states.depth = _STATE_DEPTH
+        self._images: dict[str, PolledSubscription[Any]] = {
+            name: PolledSubscription(node, camera_message_type(camera), camera.topic, frames)
             for name, camera in contract.cameras.items()
         }
-        self._joint_states = PolledSubscription(node, JointState, contract.state.topic, qos)
-        by_topic = {contract.cameras[name].topic: source for name, source in self._images.items()}
-        by_topic[contract.state.topic] = self._joint_states
-        self.buffer = ObservationBuffer(contract, lambda topic: by_topic[topic].num_publishers)
+        self._joint_states = [
+            PolledSubscription(node, JointState, topic, states) for topic in contract.state.topics
+        ]
+        self._inputs: dict[str, PolledSubscription[Any]] = {
+            name: PolledSubscription(node, INPUT_MESSAGE_TYPES[part.type], part.topic, states)
+            for name, part in contract.inputs.items()
+        }
+        by_topic = {
+            **{contract.cameras[name].topic: source for name, source in self._images.items()},
+            **dict(zip(contract.state.topics, self._joint_states, strict=True)),
+            **{contract.inputs[name].topic: source for name, source in self._inputs.items()},
+        }
+        self.buffer = ObservationBuffer(
+            contract,
+            lambda topic: by_topic[topic].num_publishers,
+            history_length=history_length,
+        )
 
     def wait_for_frames(
         self,
@@ -49,7 +89,8 @@ class ObservationReceiver:
     ) -> None:
         """Wait for a new frame of the first camera, then for the others to catch up with it.
 
-        What has not come by then is missing from the next observation, or older in it.
+        What has not come by then is missing from the next observation, or older in it. Durations
+        count on the node's clock: a simulation at half speed is given twice as long.
 
         Args:
             is_over: Ends the wait early.
@@ -58,46 +99,53 @@ class ObservationReceiver:
             camera_skew_s: How much older a frame of the others may be.
         """
         self._take_images()
-        _poll_until(lambda: self._take_image(self._reference), is_over, frame_wait_s)
-        _poll_until(lambda: self._is_aligned(camera_skew_s), is_over, camera_wait_s)
+        self._poll_until(lambda: self._reference in self._take_images(), is_over, frame_wait_s)
+        self._poll_until(lambda: self._is_aligned(camera_skew_s), is_over, camera_wait_s)
 
     def observe(self, instruction: str, now_ns: int) -> Observation | Gap:
-        """Return an observation of the newest messages, or the first gap.
+        """Return an observation at the newest frame of the reference camera, or the first gap.
 
         Args:
             instruction: What the robot is asked to do.
             now_ns: Time now, on the clock of the stamps.
         """
-        message = self._joint_states.take()
-        if message is not None:
-            self.buffer.put_joint_state(message)
+        if now_ns == 0:
+            return Gap(
+                "clock",
+                GapCause.NOTHING_RECEIVED,
+                f"clock on {CLOCK_TOPIC}: use_sim_time is true, but nothing was received yet.",
+            )
+        for source in self._joint_states:
+            for message in source.take_all():
+                self.buffer.put_joint_state(message, now_ns)
+        for name, subscription in self._inputs.items():
+            for message in subscription.take_all():
+                self.buffer.put_input(name, message, now_ns)
         return self.buffer.observe(instruction, now_ns)
 
     def destroy(self) -> None:
         """Unsubscribe; the object must not be used afterwards."""
-        for source in (*self._images.values(), self._joint_states):
+        for source in (*self._images.values(), *self._joint_states, *self._inputs.values()):
             source.destroy()
 
-    def _take_image(self, camera: str) -> bool:
-        message = self._images[camera].take()
-        if message is None:
-            return False
-        self.buffer.put_image(camera, message)
-        return True
-
-    def _take_images(self) -> None:
-        for camera in self._images:
-            self._take_image(camera)
+    def _take_images(self) -> set[str]:
+        """Take what has come and return of which cameras."""
+        received = set()
+        for name, source in self._images.items():
+            for message in source.take_all():
+                self.buffer.put_image(name, message, self._clock.now_ns())
+                received.add(name)
+        return received
 
     def _is_aligned(self, camera_skew_s: float) -> bool:
-        for camera in self._images:
-            if camera != self._reference:
-                self._take_image(camera)
+        self._take_images()
         return self.buffer.is_aligned(camera_skew_s)
 
-
-def _poll_until(condition: Callable[[], bool], is_over: threading.Event, wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
-    while not condition() and time.monotonic() < deadline:
-        if is_over.wait(_POLL_PERIOD_S):
-            return
+    def _poll_until(
+        self, condition: Callable[[], bool], is_over: threading.Event, wait_s: float
+    ) -> None:
+        deadline_ns = self._clock.now_ns() + round(wait_s * 1e9)
+        give_up_s = time.monotonic() + _LONGEST_WAIT_S
+        while not condition() and self._clock.now_ns() < deadline_ns:
+            if time.monotonic() > give_up_s or is_over.wait(_POLL_PERIOD_S):
+                return

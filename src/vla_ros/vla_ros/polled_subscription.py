@@ -88,6 +88,13 @@ class PolledSubscription(Generic[MessageT]):
             newest = taken
         return newest
 
+    def take_all(self) -> list[MessageT]:
+        """Return all waiting messages, the oldest first."""
+        taken = []
+        while (message := self.take_next()) is not None:
+            taken.append(message)
+        return taken
+
     def take_next(self) -> MessageT | None:
         """Return the oldest waiting message, or None when none waits."""
         taken = self.take_next_with_info()

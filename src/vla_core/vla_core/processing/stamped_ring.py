@@ -68,9 +68,17 @@ class StampedRing(Generic[ItemT]):
         """Yield all items."""
         return zip(reversed(self._stamps), reversed(self._items), strict=True)
 
-    def nearest(self, stamp_ns: int) -> tuple[int, ItemT] | None:
-        """Return the item that is nearest to a time, the older of two; None when there is none."""
-        before, after = next(self.until(stamp_ns), None), next(self.since(stamp_ns), None)
+    def nearest(self, stamp_ns: int, oldest_ns: int = 0) -> tuple[int, ItemT] | None:
+        """Return the item that is nearest to a time, the older of two; None when there is none.
+
+        Args:
+            stamp_ns: The time.
+            oldest_ns: Items before this do not count.
+        """
+        before = next(self.until(stamp_ns), None)
+        after = next(self.since(max(stamp_ns, oldest_ns)), None)
+        if before is not None and before[0] < oldest_ns:
+            before = None
         if before is None or after is None:
             return before or after
         return before if stamp_ns - before[0] <= after[0] - stamp_ns else after

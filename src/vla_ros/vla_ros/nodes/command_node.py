@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 
 import numpy as np
 from rclpy.executors import SingleThreadedExecutor
@@ -24,7 +23,7 @@ from vla_core.errors import ChunkError, MessageError, VLAError
 from vla_core.inference.command_stream import CommandMode, CommandStream, CommandTick
 from vla_core.inference.motor import MotorControl
 from vla_core.processing.contract import load_contract
-from vla_core.processing.messages import joint_positions_from_message, stamp_ns
+from vla_core.processing.joint_history import JointHistory
 from vla_ros.conversions import (
     action_chunk_from_message,
     command_qos,
@@ -34,12 +33,16 @@ from vla_ros.conversions import (
     time_message,
 )
 from vla_ros.graph import EXIT_CONFIGURATION
+from vla_ros.node_clock import NodeClock
 from vla_ros.parameters import CommandParameters, declare_parameters
-from vla_ros.polled_subscription import AbsoluteRate, Periodic, PolledSubscription
+from vla_ros.polled_subscription import Periodic, PolledSubscription
 from vla_ros.realtime import raise_priority
 from vla_ros.stop_signal import StopSignal
+from vla_ros.tick_rate import TickRate
 
 _SERVICES_PERIOD_S = 0.1
+# Arm and gripper may share a topic, and none of their messages may push out the others.
+_JOINT_STATES_DEPTH = 10
 
 
 class CommandNode(Node):
@@ -66,43 +69,47 @@ class CommandNode(Node):
             max_tracking_error=self.parameters.max_tracking_error,
         )
         self._chunks = PolledSubscription(self, ActionChunk, "action_chunk", command_qos())
-        self._joint_states = PolledSubscription(
-            self, JointState, contract.state.topic, sensor_subscription_qos()
-        )
+        states = sensor_subscription_qos()
+        states.depth = _JOINT_STATES_DEPTH
+        self._joint_states = [
+            PolledSubscription(self, JointState, topic, states) for topic in contract.state.topics
+        ]
+        self._joints = JointHistory(self._stream.joints)
         self._trajectories = self.create_publisher(
             JointTrajectory, contract.command.topic, command_qos()
         )
         self._status = self.create_publisher(CommandStatus, "~/status", status_qos())
         self._logged = (CommandMode.WAITING, "")
 
-    def tick(self, deadline_ns: int, num_elapsed: int) -> None:
+    def tick(self, rate: TickRate) -> None:
         """Read what is new, decide, publish.
 
         Args:
-            deadline_ns: When this tick was due, on the monotonic clock.
-            num_elapsed: Ticks since the last call, 1 unless the loop was late.
+            rate: Says when this tick was due, and how many periods it is after the last one.
         """
-        # The grid of the ticks, not the jitter of this one, is the time base of the commands.
-        lateness_ns = time.monotonic_ns() - deadline_ns
-        now_ns = self.get_clock().now().nanoseconds - lateness_ns
-        self._take_joint_state()
+        now_ns = rate.now_ns
+        if rate.has_jumped_back:
+            self._joints.clear()
+        self._take_joint_states()
         self._take_chunk(now_ns)
-        tick = self._stream.tick(now_ns, num_elapsed)
+        tick = self._stream.tick(now_ns, rate.num_elapsed)
         if tick.plan is not None:
             self._publish_plan(tick)
-        self._publish_status(tick, now_ns, lateness_ns * 1e-9)
+        self._publish_status(tick, now_ns, rate.lateness_s)
         self._log(tick)
 
-    def _take_joint_state(self) -> None:
-        message = self._joint_states.take()
-        if message is None:
+    def _take_joint_states(self) -> None:
+        messages = [message for source in self._joint_states for message in source.take_all()]
+        if not messages:
             return
+        for message in messages:
+            self._joints.add(message)
         try:
-            positions = joint_positions_from_message(message, self._stream.joints)
+            joints = self._joints.newest()
         except MessageError as error:
             self._stream.refuse_joint_state(str(error))
         else:
-            self._stream.put_joint_state(positions, stamp_ns(message))
+            self._stream.put_joint_state(joints.values, joints.oldest_ns)
 
     def _take_chunk(self, now_ns: int) -> None:
         message = self._chunks.take()
@@ -173,14 +180,12 @@ def main(args: list[str] | None = None) -> int:
         gc.freeze()
         raise_priority(node, node.parameters.realtime_priority)
         services_due = Periodic(_SERVICES_PERIOD_S)
-        rate = AbsoluteRate(node.period_s)
-        num_missed = 0
+        rate = TickRate(NodeClock(node), node.period_s)
         while not stop.is_set:
-            node.tick(rate.deadline_ns, 1 + rate.num_missed - num_missed)
-            num_missed = rate.num_missed
+            if rate.wait():
+                node.tick(rate)
             if services_due.is_due():
                 executor.spin_once(timeout_sec=0.0)
-            rate.sleep()
         executor.shutdown()
         node.destroy_node()
     return 0

@@ -34,9 +34,10 @@ from vla_ros.conversions import (
     status_qos,
     time_message,
 )
+from vla_ros.gaps import Gap
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.lifecycle_node import ManagedNode
-from vla_ros.observation_buffer import Gap
+from vla_ros.node_clock import NodeClock
 from vla_ros.observation_receiver import ObservationReceiver
 from vla_ros.parameters import PolicyParameters, declare_parameters
 from vla_ros.plan_messages import PlanReceiver
@@ -80,6 +81,7 @@ class PolicyNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("policy_node")
         self.parameters = declare_parameters(self, PolicyParameters)
+        self._time = NodeClock(self)
         self._policy: Policy | None = None
         self._receiver: ObservationReceiver | None = None
         self._plans: PlanReceiver | None = None
@@ -128,7 +130,12 @@ class PolicyNode(ManagedNode):
         # Collecting again and again what is there to stay would interrupt the inference.
         gc.collect()
         gc.freeze()
-        self._receiver = ObservationReceiver(self, contract)
+        self._receiver = ObservationReceiver(
+            self,
+            contract,
+            self._time,
+            history_length=self._policy.pipeline.history_length,
+        )
         if self.parameters.follows_plans:
             self._plans = PlanReceiver(self)
         self._report = _Report(state=PolicyStatus.IDLE, reason="inactive")
@@ -244,7 +251,7 @@ class PolicyNode(ManagedNode):
         self._publish_status()
 
     def _now_ns(self) -> int:
-        return int(self.get_clock().now().nanoseconds)
+        return self._time.now_ns()
 
     def _set_report(self, state: int, reason: str, gap: Gap | None = None) -> None:
         """Change the state; a change is published and logged once, ages in a reason are none."""
