@@ -363,3 +363,17 @@ def test_whatever_happens_the_commands_keep_the_limits(events, seed):
         assert np.all(np.abs(next_velocity - velocity) <= limit)
         middle = position + 0.01 * (velocity + next_velocity)
         np.testing.assert_allclose(next_position, middle, atol=1e-7)
+
+
+def test_clock_that_is_set_back_stops_the_arm_until_joint_states_and_a_chunk_come(arm):
+    arm.measure()
+    arm.give_chunk(epoch=3)
+    assert arm.tick(10).mode is CommandMode.EXECUTING
+    arm.now_ns -= 900_000_000
+    arm.stream.set_back_clock()
+    tick = arm.tick(measures=False)
+    assert tick.mode is CommandMode.STOPPING
+    assert "the clock was set back" in tick.reason
+    assert arm.tick(50).mode is CommandMode.HOLDING
+    arm.give_chunk(epoch=1)
+    assert arm.tick().mode is CommandMode.EXECUTING

@@ -200,6 +200,17 @@ class CommandStream:
         self._refusal = ""
         self._sampler.clear()
 
+    def set_back_clock(self) -> None:
+        """Note that the clock was set back: what is stamped by it belongs to a time to come.
+
+        The arm stops, and goes on with the first joint state and chunk after that.
+        """
+        self._sampler.clear()
+        self._no_chunk_reason = "the clock was set back, and no chunk was received since"
+        self._measured, self._state_fault = None, "the clock was set back"
+        self._epoch_heard_ns = 0
+        self._history.clear()
+
     def tick(self, now_ns: int, num_elapsed: int = 1) -> CommandTick:
         """Decide what the arm is told now.
 

@@ -90,6 +90,7 @@ class CommandNode(Node):
         now_ns = rate.now_ns
         if rate.has_jumped_back:
             self._joints.clear()
+            self._stream.set_back_clock()
         self._take_joint_states()
         self._take_chunk(now_ns)
         tick = self._stream.tick(now_ns, rate.num_elapsed)
