@@ -184,6 +184,42 @@ def test_silent_joint_states_bring_the_arm_to_rest(moving, wait_until):
     hold(moving, wait_until, "the joint state is", measures=False)
 
 
+def test_joint_states_of_two_publishers_are_merged(robot, process, node, wait_until):
+    """The arm and its gripper have a publisher each, on one topic."""
+    from sensor_msgs.msg import JointState
+    from vla_msgs.msg import CommandStatus
+
+    from vla_ros.conversions import joint_state_message, sensor_publisher_qos
+
+    publishers = [
+        node.create_publisher(JointState, "joint_states", sensor_publisher_qos()) for _ in "ab"
+    ]
+
+    def measure(*parts):
+        for publisher, part in zip(publishers, parts, strict=False):
+            publisher.publish(
+                joint_state_message(
+                    JOINTS[part], START[part], np.zeros(7)[part], stamp_ns=robot.now_ns
+                )
+            )
+
+    arm, gripper = slice(0, 6), slice(6, 7)
+    wait_until(
+        lambda: (
+            measure(arm)
+            or robot.is_in(CommandStatus.WAITING, "has 'gripper_joint'", measures=False)
+        ),
+        "the missing joint",
+    )
+    wait_until(
+        lambda: (
+            measure(arm, gripper)
+            or robot.is_in(CommandStatus.WAITING, "no action chunk", measures=False)
+        ),
+        "all joints",
+    )
+
+
 def test_motion_resumes_after_a_hold(moving, wait_until):
     from vla_msgs.msg import CommandStatus
 

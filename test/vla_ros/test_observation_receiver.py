@@ -130,9 +130,9 @@ def make_receiver(node):
 NEVER = threading.Event()
 
 
-def look(receiver, now_ns):
+def look(receiver):
     receiver.wait_for_frames(NEVER, frame_wait_s=0.0, camera_wait_s=0.0, camera_skew_s=0.0)
-    return receiver.observe("pick", now_ns)
+    return receiver.observe("pick")
 
 
 def observation_of(robot, receiver, now_ns, wait_until, **publish):
@@ -140,7 +140,7 @@ def observation_of(robot, receiver, now_ns, wait_until, **publish):
 
     def attempt():
         robot.publish(now_ns(), **publish)
-        result = look(receiver, now_ns())
+        result = look(receiver)
         return isinstance(result, Observation) and result
 
     return wait_until(attempt, "an observation")
@@ -172,7 +172,7 @@ def test_source_that_never_comes_is_named(robot, make_receiver, wait_until, topi
 
     def attempt():
         robot.publish(clock.now_ns(), without=[topic])
-        result = look(receiver, clock.now_ns())
+        result = look(receiver)
         assert isinstance(result, Gap)
         return result.source == source and result.cause is GapCause.NOTHING_RECEIVED
 
@@ -186,7 +186,7 @@ def test_waiting_ends_with_the_frame_that_it_waits_for(robot, make_receiver, wai
     thread.start()
     receiver.wait_for_frames(NEVER, frame_wait_s=60.0, camera_wait_s=60.0, camera_skew_s=0.0)
     thread.join()
-    second = receiver.observe("pick", clock.now_ns())
+    second = receiver.observe("pick")
     assert second.stamp_ns > first.stamp_ns
     assert set(second.image_stamps_ns.values()) == {second.stamp_ns}
 
@@ -215,8 +215,8 @@ class Simulation:
 
 
 def test_simulated_time_that_nobody_publishes_is_named(make_receiver):
-    receiver, clock = make_receiver(simulated=True)
-    gap = look(receiver, clock.now_ns())
+    receiver, _ = make_receiver(simulated=True)
+    gap = look(receiver)
     assert (gap.source, gap.cause) == ("clock", GapCause.NOTHING_RECEIVED)
     assert "use_sim_time is true, but nothing was received yet" in gap.reason
 
@@ -234,12 +234,12 @@ def test_ages_count_in_simulated_time_and_a_jump_back_recovers(
     observation = observation_of(robot, receiver, clock.now_ns, wait_until)
     assert observation.stamp_ns == 100_000_000_000
     # However long this test takes on the wall, the observation stays young.
-    assert isinstance(look(receiver, clock.now_ns()), Observation)
+    assert isinstance(look(receiver), Observation)
     now_is(simulation.advance(0.3))
-    gap = look(receiver, clock.now_ns())
+    gap = look(receiver)
     assert (gap.source, gap.cause) == ("camera 'color'", GapCause.SILENT)
     now_is(simulation.advance(-60.0))
-    assert look(receiver, clock.now_ns()).cause is GapCause.NOTHING_RECEIVED
+    assert look(receiver).cause is GapCause.NOTHING_RECEIVED
     observation = observation_of(robot, receiver, clock.now_ns, wait_until)
     assert observation.stamp_ns == 40_300_000_000
 
@@ -252,7 +252,7 @@ def test_robots_in_two_namespaces_do_not_hear_each_other(node, make_receiver, wa
     receiver_a, clock = make_receiver(namespace="a")
     receiver_b, _ = make_receiver(namespace="b")
     observation_of(first, receiver_a, clock.now_ns, wait_until)
-    gap = look(receiver_b, clock.now_ns())
+    gap = look(receiver_b)
     assert gap.cause in (GapCause.NOTHING_RECEIVED, GapCause.NO_PUBLISHER)
     observation_of(second, receiver_b, clock.now_ns, wait_until)
     for made in nodes:

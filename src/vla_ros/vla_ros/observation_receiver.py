@@ -102,24 +102,26 @@ class ObservationReceiver:
         self._poll_until(lambda: self._reference in self._take_images(), is_over, frame_wait_s)
         self._poll_until(lambda: self._is_aligned(camera_skew_s), is_over, camera_wait_s)
 
-    def observe(self, instruction: str, now_ns: int) -> Observation | Gap:
+    def observe(self, instruction: str) -> Observation | Gap:
         """Return an observation at the newest frame of the reference camera, or the first gap.
 
         Args:
             instruction: What the robot is asked to do.
-            now_ns: Time now, on the clock of the stamps.
         """
+        states = [message for source in self._joint_states for message in source.take_all()]
+        inputs = {name: source.take_all() for name, source in self._inputs.items()}
+        # After the messages, or those that come meanwhile would be from the future.
+        now_ns = self._clock.now_ns()
         if now_ns == 0:
             return Gap(
                 "clock",
                 GapCause.NOTHING_RECEIVED,
                 f"clock on {CLOCK_TOPIC}: use_sim_time is true, but nothing was received yet.",
             )
-        for source in self._joint_states:
-            for message in source.take_all():
-                self.buffer.put_joint_state(message, now_ns)
-        for name, subscription in self._inputs.items():
-            for message in subscription.take_all():
+        for message in states:
+            self.buffer.put_joint_state(message, now_ns)
+        for name, messages in inputs.items():
+            for message in messages:
                 self.buffer.put_input(name, message, now_ns)
         return self.buffer.observe(instruction, now_ns)
 

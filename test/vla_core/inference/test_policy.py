@@ -8,12 +8,13 @@ import torch
 
 from vla_core.errors import CheckpointError, ContractError, SafetyError, ShapeError
 from vla_core.inference.policy import Policy, mix_seed
-from vla_core.models.frameworks import GR00TVLA
+from vla_core.models.encoders import PatchVisionEncoder
+from vla_core.models.frameworks import GR00TVLA, OctoVLA
 from vla_core.models.vlm import get_vlm
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.processing.normalization import Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
-from vla_core.types import Observation
+from vla_core.types import EarlierStep, Observation
 
 CHUNK_SIZE = 8
 
@@ -229,6 +230,38 @@ def test_a_model_of_another_training_is_refused(checkpoint, overrides, message):
     make_model(**overrides).save_pretrained(checkpoint)
     with pytest.raises(CheckpointError, match=message):
         Policy.from_checkpoint(checkpoint)
+
+
+def test_a_history_that_the_model_does_not_take_is_refused():
+    pipeline = make_pipeline(history_length=2)
+    with pytest.raises(CheckpointError, match=r"history_length is 0 in the model.* 2 in the proc"):
+        Policy(make_model(), pipeline, "test")
+
+
+def test_a_model_with_history_sees_the_earlier_steps():
+    torch.manual_seed(0)
+    model = OctoVLA(
+        vision_encoder=PatchVisionEncoder(output_dim=16, hidden_dims=(8, 8, 8, 16)),
+        action_dim=7,
+        state_dim=7,
+        num_cameras=2,
+        chunk_size=CHUNK_SIZE,
+        hidden_dim=32,
+        num_layers=2,
+        num_heads=2,
+        history_length=4,
+    )
+    with torch.no_grad():  # Untrained, the head answers zero to everything.
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    policy = Policy(model, make_pipeline(history_length=2), "test")
+    step = EarlierStep(images=make_observation(1).images, state=np.ones(7), stamp_ns=0)
+    without, with_history = (
+        policy.predict_chunk(make_observation(history=history)).actions
+        for history in ((), (step, step))
+    )
+    assert without.shape == with_history.shape == (CHUNK_SIZE, 7)
+    assert not np.allclose(without, with_history)
 
 
 def test_mixed_seeds_do_not_collide():

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_core.errors import CheckpointError, ConfigError, ShapeError
-from vla_core.processing.contract import load_contract
+from vla_core.processing.contract import RobotContract, load_contract
+from vla_core.processing.contract_outputs import END_EFFECTOR_COMPONENTS
 from vla_core.processing.normalization import NORMALIZATION_MODES, Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
-from vla_core.types import Observation
+from vla_core.types import EarlierStep, Observation
 
 RNG = np.random.default_rng(0)
 STATES = RNG.uniform(-1.0, 1.0, (50, 7))
@@ -139,6 +140,76 @@ def images_with(**changed):
 def test_an_observation_that_the_contract_does_not_describe_is_refused(overrides, message):
     with pytest.raises(ShapeError, match=message):
         make_pipeline().to_batch([make_observation(), make_observation(**overrides)])
+
+
+def robot_with(**sections):
+    """The table-top arm, with further parts in its contract."""
+    contract = load_contract("tabletop").to_dict()
+    for section, part in sections.items():
+        contract[section] = {**contract.get(section, {}), **part}
+    return RobotContract.from_dict(contract)
+
+
+def test_state_has_the_fields_and_inputs_of_the_contract():
+    contract = robot_with(
+        state={"fields": ["position", "velocity"]},
+        inputs={"force": {"type": "wrench", "topic": "wrench", "max_age_s": 0.1}},
+    )
+    states = RNG.uniform(-1.0, 1.0, (50, 20))
+    pipeline = make_pipeline(contract=contract, state_statistics=Statistics.from_array(states))
+    batch = pipeline.to_batch([make_observation(state=states[0])])
+    assert batch["proprioception"].shape == (1, 20)
+    expected = r"state must be \[20\].*joint_1\.velocity.*force\.torque"
+    with pytest.raises(ShapeError, match=expected):
+        pipeline.to_batch([make_observation()])
+
+
+def test_actions_have_the_names_of_the_contract():
+    contract = robot_with(
+        action={"kind": "end_effector_delta"},
+        kinematics={"urdf": "arm.urdf", "base_link": "base", "tip_link": "tool"},
+        grippers={"gripper_joint": {"open": 0.045, "closed": 0.0}},
+    )
+    assert contract.action_names == (*END_EFFECTOR_COMPONENTS, "gripper_joint")
+    make_pipeline(contract=contract)
+    with pytest.raises(ConfigError, match=r"one for each of tool\.x.*gripper_joint, got 3"):
+        make_pipeline(contract=contract, action_statistics=Statistics.from_array(ACTIONS[:, :3]))
+
+
+def earlier_step(seed):
+    step = make_observation(seed)
+    return EarlierStep(images=step.images, state=step.state, stamp_ns=0)
+
+
+def test_history_comes_oldest_first_with_padding_before_what_is_missing():
+    pipeline = make_pipeline(history_length=3)
+    short = make_observation(history=(earlier_step(1), earlier_step(2)))
+    full = make_observation(history=tuple(earlier_step(seed) for seed in range(4)))
+    batch = pipeline.to_batch([make_observation(), short, full])
+    assert batch["history_pad_mask"].tolist() == [
+        [True, True, True],
+        [True, False, False],
+        [False, False, False],
+    ]
+    assert batch["history_images"].shape == (3, 3, 2, 3, 96, 96)
+    assert batch["history_proprioception"].shape == (3, 3, 7)
+    for row, column, seed in ((1, 1, 1), (1, 2, 2), (2, 0, 1), (2, 1, 2), (2, 2, 3)):
+        alone = pipeline.to_batch([make_observation(seed)])
+        assert torch.equal(batch["history_images"][row, column], alone["images"][0])
+        assert torch.equal(
+            batch["history_proprioception"][row, column], alone["proprioception"][0]
+        )
+
+
+def test_history_is_left_out_for_a_model_that_was_trained_without():
+    batch = make_pipeline().to_batch([make_observation(history=(earlier_step(1),))])
+    assert set(batch) == {"images", "text", "proprioception"}
+
+
+def test_length_of_the_history_is_saved_and_zero_for_older_files():
+    back = ProcessingPipeline.from_dict(make_pipeline(history_length=3).to_dict())
+    assert back.history_length == 3
+    assert ProcessingPipeline.from_dict(make_pipeline().to_dict()).history_length == 0
 
 
 def test_an_empty_batch_is_refused():

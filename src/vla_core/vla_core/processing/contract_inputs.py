@@ -159,7 +159,8 @@ class AlignmentContract:
 
     Attributes:
         max_skew_s: Largest difference between the stamp of the reference camera and that of any
-            other frame; None: only the largest ages bound it.
+            other frame, or of a measurement that cannot be interpolated to it; None: only the
+            largest ages bound it.
     """
 
     max_skew_s: float | None = None

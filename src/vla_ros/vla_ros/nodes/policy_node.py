@@ -201,7 +201,7 @@ class PolicyNode(ManagedNode):
             )
             next_start = time.monotonic() + period_s
             start_ns = self._now_ns()
-            observation = self._receiver.observe(instruction, start_ns)
+            observation = self._receiver.observe(instruction)
             if isinstance(observation, Gap):
                 self._set_report(PolicyStatus.WAITING, observation.reason, observation)
             elif (gap := self._lacking_plan(observation, epoch)) is not None:
