@@ -286,6 +286,14 @@ def test_deactivated_node_revokes_and_is_silent_until_activated_again(
     assert after.epoch > revocation.epoch
 
 
+def test_simulated_time_that_nobody_publishes_is_named(robot, start_policy, wait_until):
+    from vla_msgs.msg import PolicyStatus
+
+    start_policy(use_sim_time=True)
+    wait_until(lambda: robot.status_in(PolicyStatus.WAITING, "use_sim_time is true"), "the reason")
+    assert robot.chunk() is None
+
+
 def test_node_waits_for_a_manager_without_autostart(start_policy, call_service):
     from lifecycle_msgs.msg import Transition
     from lifecycle_msgs.srv import ChangeState, GetState
