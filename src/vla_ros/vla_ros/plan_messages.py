@@ -16,7 +16,7 @@ from vla_core.errors import MessageError, PlanError
 from vla_core.processing.messages import stamp_ns as message_stamp_ns
 from vla_core.types import LatentPlan, Observation
 from vla_ros.conversions import command_qos, time_message
-from vla_ros.observation_buffer import Gap, GapCause
+from vla_ros.gaps import Gap, GapCause
 from vla_ros.polled_subscription import PolledSubscription
 
 if TYPE_CHECKING:
@@ -112,13 +112,13 @@ class PlanReceiver:
         try:
             plan = latent_plan_from_message(self._newest)
             if self._newest.epoch != epoch and plan.checkpoint_id == policy.checkpoint_id:
-                return _gap(GapCause.STALE, "the newest plan is not for the newest instruction.")
+                return _gap(GapCause.LATE, "the newest plan is not for the newest instruction.")
             policy.take_plan(plan, observation.stamp_ns)
         except MessageError as error:
             return _gap(GapCause.BROKEN, str(error))
         except PlanError as error:
             is_other = self._newest.checkpoint_id != policy.checkpoint_id
-            return _gap(GapCause.BROKEN if is_other else GapCause.STALE, str(error))
+            return _gap(GapCause.BROKEN if is_other else GapCause.LATE, str(error))
         return None
 
     def annotate(self, message: ActionChunk) -> None:

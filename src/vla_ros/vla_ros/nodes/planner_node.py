@@ -23,9 +23,10 @@ from vla_core.errors import VLAError
 from vla_core.processing.contract import load_contract
 from vla_core.types import Observation
 from vla_ros.conversions import POLICY_STATE_NAMES, command_qos, status_qos, time_message
+from vla_ros.gaps import Gap
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.lifecycle_node import ManagedNode
-from vla_ros.observation_buffer import Gap
+from vla_ros.node_clock import NodeClock
 from vla_ros.observation_receiver import ObservationReceiver
 from vla_ros.parameters import PlannerParameters, declare_parameters
 from vla_ros.plan_messages import PLAN_TOPIC, latent_plan_message
@@ -66,6 +67,7 @@ class PlannerNode(ManagedNode):
     def __init__(self) -> None:
         super().__init__("planner_node")
         self.parameters = declare_parameters(self, PlannerParameters)
+        self._time = NodeClock(self)
         self._planner: Planner | None = None
         self._receiver: ObservationReceiver | None = None
         self._is_active = False
@@ -100,7 +102,7 @@ class PlannerNode(ManagedNode):
         latency_ms = (time.monotonic() - start) * 1e3
         gc.collect()
         gc.freeze()
-        self._receiver = ObservationReceiver(self, contract)
+        self._receiver = ObservationReceiver(self, contract, self._time)
         self._report = _Report(state=PolicyStatus.IDLE, reason="inactive")
         self.get_logger().info(
             f"planner of checkpoint '{self.parameters.checkpoint}' "
@@ -143,7 +145,7 @@ class PlannerNode(ManagedNode):
             camera_skew_s=self.parameters.camera_skew_s,
         )
         start_ns = self._now_ns()
-        observation = self._receiver.observe(self._task.instruction, start_ns)
+        observation = self._receiver.observe(self._task.instruction)
         if isinstance(observation, Gap):
             self._set_report(PolicyStatus.WAITING, observation.reason, observation)
         elif observation.stamp_ns != self._last_stamp_ns:
@@ -193,7 +195,7 @@ class PlannerNode(ManagedNode):
         self._set_report(PolicyStatus.RUNNING, "")
 
     def _now_ns(self) -> int:
-        return int(self.get_clock().now().nanoseconds)
+        return self._time.now_ns()
 
     def _set_report(self, state: int, reason: str, gap: Gap | None = None) -> None:
         """Change the state; a change is published and logged once, ages in a reason are none."""
