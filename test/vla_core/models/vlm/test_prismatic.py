@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: MIT
+import json
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -66,18 +68,56 @@ def timm_names(model):
     return theirs
 
 
-def test_original_weights_give_the_same_features(vlm, tmp_path, monkeypatch):
+def write_original(vlm, folder):
+    """Write a model as OpenVLA's is published: in two files and an index of them."""
     with torch.no_grad():  # The original class token has no position.
         vlm.model.dino.embeddings.position_embeddings[:, 0] = 0.0
     tensors = timm_names(vlm.model)
-    half = len(tensors) // 2
-    save_file(dict(list(tensors.items())[:half]), tmp_path / "model-00001-of-00002.safetensors")
-    save_file(dict(list(tensors.items())[half:]), tmp_path / "model-00002-of-00002.safetensors")
+    names = sorted(tensors)
+    weight_map = {}
+    for number, part in enumerate((names[::2], names[1::2]), start=1):
+        file = f"model-0000{number}-of-00002.safetensors"
+        save_file({name: tensors[name] for name in part}, folder / file)
+        weight_map.update(dict.fromkeys(part, file))
+    index = json.dumps({"weight_map": weight_map})
+    (folder / "model.safetensors.index.json").write_text(index)
+
+
+def test_original_weights_give_the_same_features(vlm, tmp_path, monkeypatch):
+    write_original(vlm, tmp_path)
     monkeypatch.setattr("vla_core.models.vlm.prismatic.OPENVLA_CONFIG", PrismaticVLM.tiny_config())
     loaded = PrismaticVLM.from_pretrained(str(tmp_path), tokenizer="bytes").eval()
     pixels = torch.rand(1, 2, 3, 28, 28, generator=torch.Generator().manual_seed(0))
     expected = vlm.encode(pixels, "lift it").features
     assert torch.equal(loaded.encode(pixels, "lift it").features, expected)
+
+
+def test_published_weights_in_the_cache_need_no_hub(vlm, cached_repository, monkeypatch):
+    write_original(vlm, cached_repository("openvla/openvla-7b"))
+    monkeypatch.setattr("vla_core.models.vlm.prismatic.OPENVLA_CONFIG", PrismaticVLM.tiny_config())
+    loaded = get_vlm("prismatic", pretrained=True).eval()
+    assert loaded.encode(torch.rand(1, 3, 28, 28), "lift it").features.isfinite().all()
+    expected = vlm.model.state_dict()
+    for key, value in loaded.model.state_dict().items():
+        assert key.endswith("mask_token") or torch.equal(value, expected[key])
+
+
+def test_a_file_that_the_index_names_and_is_not_there_is_reported(vlm, tmp_path):
+    write_original(vlm, tmp_path)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="has no model-00002-of-00002"):
+        PrismaticVLM.from_pretrained(str(tmp_path))
+
+
+def test_a_misshapen_original_weight_is_named(vlm, tmp_path, monkeypatch):
+    tensors = timm_names(vlm.model)
+    tensors["language_model.lm_head.weight"] = torch.zeros(3, 32)
+    save_file(tensors, tmp_path / "model.safetensors")
+    monkeypatch.setattr("vla_core.models.vlm.prismatic.OPENVLA_CONFIG", PrismaticVLM.tiny_config())
+    with pytest.raises(
+        CheckpointError, match=r"misshapen: lm_head\.weight \(\[3, 32\] in the file"
+    ):
+        PrismaticVLM.from_pretrained(str(tmp_path))
 
 
 def test_weights_of_another_model_are_refused(tmp_path, monkeypatch):

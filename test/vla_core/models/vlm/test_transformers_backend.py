@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vla_core.errors import CheckpointError, ConfigError
@@ -243,6 +244,56 @@ def test_a_folder_of_transformers_loads(name, tmp_path):
     assert {k: v.shape for k, v in rebuilt.state_dict().items()} == {
         k: v.shape for k, v in loaded.state_dict().items()
     }
+
+
+LOADED = [*WHOLE, "florence2"]
+
+DAMAGES = {
+    "1 weights are missing: .*": lambda tensors, name: tensors.pop(name),
+    r"1 weights are misshapen: .*\[2, 7\] in the file": lambda tensors, name: tensors.update(
+        {name: torch.zeros(2, 7)}
+    ),
+    "1 weights are unknown: stranger.weight": lambda tensors, name: tensors.update(
+        {"stranger.weight": torch.zeros(2)}
+    ),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+@pytest.mark.parametrize("name", LOADED)
+def test_a_folder_with_a_wrong_weight_is_refused_with_its_name(name, message, tmp_path):
+    get_vlm(name, size="tiny").model.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    weight = sorted(key for key in tensors if ".layers." in key)[0]
+    DAMAGES[message](tensors, weight)
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(CheckpointError, match=f"does not fit vlm '{name}': {message}"):
+        get_vlm(name, pretrained=tmp_path, tokenizer="bytes")
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_a_truncated_file_of_transformers_is_refused(name, tmp_path):
+    get_vlm(name, size="tiny").model.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(CheckpointError, match=f"vlm '{name}': weights .*could not be loaded"):
+        get_vlm(name, pretrained=tmp_path, tokenizer="bytes")
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_a_folder_of_another_architecture_is_refused(name, tmp_path):
+    other = "paligemma" if name == "llava" else "llava"
+    get_vlm(other, size="tiny").model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=f"a model of type '{other}', but vlm '{name}'"):
+        get_vlm(name, pretrained=tmp_path, tokenizer="bytes")
+
+
+@pytest.mark.parametrize("name", LOADED)
+def test_a_folder_without_a_tokenizer_reads_no_text(name, tmp_path):
+    get_vlm(name, size="tiny").model.save_pretrained(tmp_path)
+    vlm = get_vlm(name, pretrained=tmp_path)
+    with pytest.raises(CheckpointError, match=r"tokenizer .* could not be loaded"):
+        vlm.encode(images(vlm), TEXT)
 
 
 def test_a_folder_of_transformers_brings_its_tokenizer(tmp_path):

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from vla_core.errors import CheckpointError
 from vla_core.models.vlm.decoder_backend import DecoderVLM
+from vla_core.models.vlm.hub import check_complete
 from vla_core.models.vlm.prismatic_weights import OPENVLA_CONFIG, read_published
 from vla_core.models.vlm.registry import register_vlm
 from vla_core.models.vlm.transformers_backend import (
@@ -75,13 +75,22 @@ class PrismaticVLM(DecoderVLM):
         import_transformers(cls.name)
         tensors = read_published(source, dtype)
         model = _PrismaticModel(OPENVLA_CONFIG)
-        absent = model.load_state_dict(tensors, strict=False, assign=True)
-        wrong = [*absent.unexpected_keys, *(set(absent.missing_keys) - {_MASK_TOKEN})]
-        if wrong:
-            raise CheckpointError(
-                f"{source} does not fit vlm 'prismatic': {len(wrong)} weights are missing or "
-                f"unknown, such as {sorted(wrong)[0]!r}; give a copy of {cls.published}."
-            )
+        known = model.state_dict()
+        check_complete(
+            cls.name,
+            source,
+            {
+                "missing": sorted(set(known) - set(tensors) - {_MASK_TOKEN}),
+                "misshapen": sorted(
+                    f"{key} ({list(tensor.shape)} in the file, {list(known[key].shape)} in the "
+                    "model)"
+                    for key, tensor in tensors.items()
+                    if key in known and tensor.shape != known[key].shape
+                ),
+                "unknown": sorted(set(tensors) - set(known)),
+            },
+        )
+        model.load_state_dict(tensors, strict=False, assign=True)
         return model
 
     @classmethod

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vla_core.models.weights import read_tensors
+from vla_core.models.vlm.hub import from_cache_or_hub
+from vla_core.models.weights import read_config, read_tensors
 
 OPENVLA_CONFIG: dict[str, Any] = {
     "dino": {
@@ -43,6 +44,7 @@ OPENVLA_CONFIG: dict[str, Any] = {
     },
 }
 
+_INDEX_NAME = "model.safetensors.index.json"
 _DINO = "vision_backbone.featurizer."
 _SIGLIP = "vision_backbone.fused_featurizer."
 _DINO_NAMES = {
@@ -117,16 +119,31 @@ def weight_files(source: str) -> list[Path]:
     """Return the safetensors files of a directory, or of a repository after downloading it.
 
     Raises:
-        OSError: If there are none or the repository is out of reach.
+        OSError: If there are none, one is missing, or the repository is out of reach.
     """
-    folder = Path(source)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(source, allow_patterns=["*.json", "*.safetensors"]))
+    def load(place: str) -> list[Path]:
+        folder = Path(place)
+        if not folder.is_dir():
+            from huggingface_hub import snapshot_download
+
+            wanted = ["*.json", "*.safetensors"]
+            folder = Path(snapshot_download(place, allow_patterns=wanted))
+        return _files_of(folder)
+
+    return from_cache_or_hub(source, load)
+
+
+def _files_of(folder: Path) -> list[Path]:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise OSError(f"{folder} has no .safetensors files")
+    index = folder / _INDEX_NAME
+    if index.is_file():
+        named = set(read_config(index)["weight_map"].values())
+        absent = sorted(named - {path.name for path in files})
+        if absent:
+            raise OSError(f"{folder} has no {', '.join(absent)}, which {_INDEX_NAME} names")
     return files
 
 

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from vla_core.errors import CheckpointError, ConfigError
+from vla_core.models.vlm.hub import from_cache_or_hub, unreachable
 
 BYTES = "bytes"
 BYTE_VOCAB_SIZE = 258
 
 _MARKER_ID = 1
+_PROBE = "pick up the red block"
 _MARKER = re.compile(r"<[^<>]*>")
 
 
@@ -70,29 +72,25 @@ def load_tokenizer(source: str, vocab_size: int) -> Tokenizer:
         vocab_size: Rows of the model's embedding.
 
     Raises:
-        CheckpointError: If there is no tokenizer at `source`, or it is out of reach.
+        CheckpointError: If there is no tokenizer at `source`, it is empty, or it is out of reach.
     """
     if source == BYTES:
         return ByteTokenizer(vocab_size)
     from transformers import AutoTokenizer
 
-    try:
-        # Without this, files that name code of their own make transformers ask on the terminal.
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    def load(place: str) -> Tokenizer:
+        # Without trust_remote_code=False, files that name code of their own make transformers ask
+        # on the terminal.
+        tokenizer = AutoTokenizer.from_pretrained(place, trust_remote_code=False)
+        # Without files, transformers returns an empty tokenizer for some architectures.
+        if not tokenizer(_PROBE, add_special_tokens=False)["input_ids"]:
+            raise OSError(f"it has no vocabulary: {_PROBE!r} gives no tokens")
         return _PretrainedTokenizer(tokenizer)
+
+    try:
+        return from_cache_or_hub(source, load)
     except Exception as error:
         raise CheckpointError(unreachable("tokenizer", source, error)) from error
-
-
-def unreachable(what: str, source: str, error: Exception) -> str:
-    """Return the message for files that the Hugging Face hub or a directory did not give."""
-    reason = (str(error).strip() or repr(error)).splitlines()[0].rstrip(".")
-    return (
-        f"{what} {source!r} could not be loaded ({reason}). If it is a "
-        f"repository: connect to the internet, or fetch it elsewhere with `hf download {source}` "
-        "and give the folder as pretrained='<folder>'; for a gated one accept its licence on "
-        "huggingface.co and set HF_TOKEN."
-    )
 
 
 def padded_ids(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> tuple[Tensor, Tensor]:

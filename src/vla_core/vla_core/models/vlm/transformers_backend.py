@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, pad
 from torch.utils.checkpoint import checkpoint
@@ -22,13 +23,13 @@ from torch.utils.checkpoint import checkpoint
 from vla_core.errors import CheckpointError, ConfigError
 from vla_core.models.keywords import check_choice, check_keywords
 from vla_core.models.vlm.base import AbstractVLM, VLMOutput, as_text_list
+from vla_core.models.vlm.hub import read_pretrained, unreachable
 from vla_core.models.vlm.lora import inject_lora, is_lora
 from vla_core.models.vlm.tokenization import (
     BYTES,
     Tokenizer,
     load_tokenizer,
     padded_ids,
-    unreachable,
 )
 from vla_core.models.weights import CONFIG_NAME, read_config
 
@@ -39,6 +40,9 @@ CLIP: Normalization = (
     (0.48145466, 0.4578275, 0.40821073),
     (0.26862954, 0.26130258, 0.27577711),
 )
+
+# What transformers raises for files that are absent, damaged or of another architecture.
+_LOAD_ERRORS = (OSError, ValueError, RuntimeError, AttributeError, SafetensorError)
 
 
 class TransformersVLM(AbstractVLM):
@@ -142,7 +146,7 @@ class TransformersVLM(AbstractVLM):
     def load(cls, source: str, dtype: torch.dtype) -> nn.Module:
         """Return the model of a directory or repository that transformers wrote."""
         model_class = getattr(import_transformers(cls.name), cls.architecture)
-        return model_class.from_pretrained(source, dtype=dtype, attn_implementation="sdpa")
+        return read_pretrained(cls.name, model_class, source, dtype)
 
     @classmethod
     def config_of(cls, model: Any) -> dict[str, Any]:
@@ -224,7 +228,7 @@ class TransformersVLM(AbstractVLM):
         check_choice("dtype", dtype, ("float32", "bfloat16", "float16"))
         try:
             model = cls.load(source, getattr(torch, dtype))
-        except (OSError, ValueError) as error:
+        except _LOAD_ERRORS as error:
             message = unreachable(f"vlm {cls.name!r}: weights", source, error)
             raise CheckpointError(message) from error
         config = cls.config_of(model)
