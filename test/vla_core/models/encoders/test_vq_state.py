@@ -65,11 +65,43 @@ def test_dead_codes_come_back_into_use():
     with torch.no_grad():
         tokenizer.codebook[4:] += 100.0  # No state is near these.
     state = torch.randn(64, 5)
-    assert tokenizer(state).perplexity < 5.0
-    for _ in range(100):
-        quantized = tokenizer(state)
-    assert quantized.perplexity > 10.0
+    first = tokenizer(state)
+    assert first.perplexity < 5.0
+    assert first.revived == 0
+    assert tokenizer.used_share() <= 4 / 32
+    steps = [tokenizer(state) for _ in range(100)]
+    assert steps[-1].perplexity > 10.0
+    assert sum(step.revived for step in steps) >= 28
     assert tokenizer.used_share() > 0.5
+
+
+def test_the_used_share_is_that_of_the_codes_chosen_lately():
+    tokenizer = make_tokenizer(num_tokens=1).train()
+    assert tokenizer.used_share() == 0.0
+    state = torch.randn(4, 5)
+    with torch.no_grad():
+        tokenizer.codebook[4:] += 100.0
+        tokenizer.codebook[:4] = tokenizer.encode(state)[:, 0]
+    assert tokenizer(state).ids.flatten().tolist() == [0, 1, 2, 3]
+    assert tokenizer.used_share() == 4 / 32
+    with torch.no_grad():
+        tokenizer.codebook[3] += 100.0
+    for _ in range(99):
+        tokenizer(state)
+    assert tokenizer.used_share() == 4 / 32
+    tokenizer(state)
+    assert tokenizer.used_share() == 3 / 32
+
+
+def test_a_revived_code_that_no_state_chooses_is_not_in_use():
+    tokenizer = make_tokenizer(num_tokens=1, dead_use=0.03).train()
+    state = torch.randn(256, 5)
+    tokenizer(state)
+    used = tokenizer.used_share()
+    with torch.no_grad():
+        tokenizer.use.fill_(0.0)
+    assert tokenizer(state[:1]).revived == 31
+    assert tokenizer.used_share() == used
 
 
 def test_use_is_counted_in_training_only():

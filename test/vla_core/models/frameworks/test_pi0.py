@@ -165,7 +165,15 @@ def test_loss_is_the_sum_of_flow_and_weighted_vq_loss():
     parts = ("reconstruction_loss", "codebook_loss", "commitment_loss")
     torch.testing.assert_close(losses["vq_loss"], sum(losses[name] for name in parts))
     assert 1.0 <= losses["codebook_perplexity"] <= 12.0
-    assert losses["codebook_used"] == 1.0
+
+
+def test_the_use_of_the_codebook_is_reported_while_training():
+    model = make_model().train()
+    losses = model(make_images(), "lift", make_state(), torch.rand(3, 4, 3))
+    chosen = model.state_tokenizer.steps_unchosen == 0
+    assert 1 <= chosen.sum() <= 12
+    assert losses["codebook_used"] == chosen.float().mean()
+    assert losses["codebook_revived"] == 0
 
 
 def test_outputs_without_actions_are_enough_for_the_loss():

@@ -18,6 +18,7 @@ from torch.nn.functional import layer_norm, mse_loss, one_hot
 from vla_core.errors import ConfigError
 
 _USE_DECAY = 0.99
+_WATCHED_STEPS = 100
 _REVIVED_SPREAD = 0.05
 
 
@@ -33,6 +34,7 @@ class QuantizedState:
         codebook_loss: Squared distance that moves the codes to the latents.
         commitment_loss: The same distance, which moves the latents to the codes.
         perplexity: Number of codes that the batch would use if it used them evenly.
+        revived: Number of dead codes that this step moved; 0 outside training.
     """
 
     tokens: Tensor
@@ -42,6 +44,7 @@ class QuantizedState:
     codebook_loss: Tensor
     commitment_loss: Tensor
     perplexity: Tensor
+    revived: Tensor
 
 
 class VQStateTokenizer(nn.Module):
@@ -97,6 +100,9 @@ class VQStateTokenizer(nn.Module):
         self.slot_embedding = nn.Parameter(torch.randn(num_tokens, output_dim) * 0.02)
         self.use: Tensor
         self.register_buffer("use", torch.ones(num_codes))
+        # Not `use`, which revival sets back: a code that no state chooses would seem in use.
+        self.steps_unchosen: Tensor
+        self.register_buffer("steps_unchosen", torch.full((num_codes,), _WATCHED_STEPS))
 
     def forward(self, state: Tensor, generator: torch.Generator | None = None) -> QuantizedState:
         """Tokenise states [B, S]; in training mode, count the use of codes and revive dead ones.
@@ -107,8 +113,9 @@ class VQStateTokenizer(nn.Module):
         """
         latents = self.encode(state)  # [B, T, code_dim]
         ids = self.nearest_codes(latents)
+        revived = latents.new_zeros(())
         if self.training:
-            ids = self._count_and_revive(latents.detach(), ids, generator)
+            ids, revived = self._count_and_revive(latents.detach(), ids, generator)
         codes = self.codebook[ids]
         passed = latents + (codes - latents).detach()  # The codes' value, the latents' gradient.
         reconstruction = self.decode(passed)
@@ -120,6 +127,7 @@ class VQStateTokenizer(nn.Module):
             codebook_loss=mse_loss(codes.float(), latents.detach().float()),
             commitment_loss=mse_loss(latents.float(), codes.detach().float()),
             perplexity=_perplexity(ids, self.num_codes),
+            revived=revived,
         )
 
     def encode(self, state: Tensor) -> Tensor:
@@ -141,22 +149,28 @@ class VQStateTokenizer(nn.Module):
         return self.decoder(codes.flatten(1).to(self.projection.weight.dtype))
 
     def used_share(self) -> Tensor:
-        """Return the share of codes that are in use, a scalar in [0, 1]."""
-        return (self.use >= self.dead_use).float().mean()
+        """Return the share of codes that the last 100 training steps chose, in [0, 1]."""
+        return (self.steps_unchosen < _WATCHED_STEPS).float().mean()
 
     @torch.no_grad()
     def _count_and_revive(
         self, latents: Tensor, ids: Tensor, generator: torch.Generator | None
-    ) -> Tensor:
-        """Update the running use and move dead codes; return the codes chosen afterwards."""
+    ) -> tuple[Tensor, Tensor]:
+        """Update the use of codes and move dead ones.
+
+        Returns:
+            The codes chosen afterwards, int64 [B, T], and how many were moved.
+        """
         counts = one_hot(ids.flatten(), self.num_codes).sum(0).to(self.use.dtype)
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         if distributed:
             torch.distributed.all_reduce(counts)
         self.use.lerp_(counts * (self.num_codes / counts.sum()), 1.0 - _USE_DECAY)
+        self.steps_unchosen.add_(1).masked_fill_(counts > 0, 0).clamp_(max=_WATCHED_STEPS)
         dead = self.use < self.dead_use
+        revived = dead.sum().to(latents.dtype)
         if not dead.any():
-            return ids
+            return ids, revived
         candidates = latents.flatten(0, 1)
         device = latents.device if generator is None else generator.device
         chosen = torch.randint(
@@ -169,7 +183,7 @@ class VQStateTokenizer(nn.Module):
         self.use[dead] = 1.0
         if distributed:
             torch.distributed.broadcast(self.codebook, src=0)
-        return self.nearest_codes(latents)
+        return self.nearest_codes(latents), revived
 
 
 def _perplexity(ids: Tensor, num_codes: int) -> Tensor:

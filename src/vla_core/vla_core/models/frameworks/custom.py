@@ -29,7 +29,11 @@ from vla_core.models.encoders.base import AbstractStateEncoder
 from vla_core.models.encoders.context import ContextPooling
 from vla_core.models.encoders.mlp_state import MLPStateEncoder
 from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.observations import check_proprioception, padding_from
+from vla_core.models.frameworks.observations import (
+    check_proprioception,
+    padding_from,
+    refuse_sampling,
+)
 from vla_core.models.frameworks.registry import framework_class, register_framework
 from vla_core.models.frameworks.vlm_tokens import encode_observation, tokens_of
 from vla_core.models.fusion.base import AbstractFusion
@@ -144,6 +148,7 @@ class CustomVLA(AbstractVLA):
             ConfigError: If both or none of `images` and `vlm_features` are given, if there is no
                 state encoder for the state, or if `_process_features` returns another width than
                 the action head reads.
+            TypeError: If a keyword of a sampler is given beside actions.
         """
         tokens = tokens_of(self.vlm, images, text, vlm_features, self.num_cameras)
         vision, language = self._read_tokens(tokens)
@@ -158,6 +163,7 @@ class CustomVLA(AbstractVLA):
         if actions is None:
             outputs["actions"] = self.action_head.predict_action(features, generator, **sampling)
             return outputs
+        refuse_sampling(sampling)
         padding = padding_from(action_is_pad, action_mask)
         return {**outputs, **self.compute_loss(outputs, actions, padding, generator)}
 

@@ -34,7 +34,11 @@ from vla_core.models.encoders.context import ContextPooling
 from vla_core.models.encoders.mlp_state import MLPStateEncoder
 from vla_core.models.encoders.token_memory import TokenMemory
 from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.observations import check_proprioception, padding_from
+from vla_core.models.frameworks.observations import (
+    check_proprioception,
+    padding_from,
+    refuse_sampling,
+)
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.frameworks.vlm_tokens import encode_observation, tokens_of
 from vla_core.models.keywords import check_choice
@@ -202,6 +206,7 @@ class GR00TVLA(AbstractVLA):
         Raises:
             ShapeError: If a tensor has another shape than the model was built for.
             ConfigError: If both or none of `images` and `vlm_features` are given.
+            TypeError: If a keyword of a sampler is given beside actions.
         """
         tokens = tokens_of(self.vlm, images, text, vlm_features, self.num_cameras)
         if self.conditioning == "film":
@@ -213,6 +218,7 @@ class GR00TVLA(AbstractVLA):
                 **_head_inputs(outputs), generator=generator, **sampling
             )
             return outputs
+        refuse_sampling(sampling)
         padding = padding_from(action_is_pad, action_mask)
         return {**outputs, **self.compute_loss(outputs, actions, padding, generator)}
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -70,3 +71,13 @@ def padding_from(action_is_pad: Tensor | None, action_mask: Tensor | None) -> Te
     if action_mask.dtype != torch.bool:
         raise ShapeError(f"action_mask must be bool [B, K], got {action_mask.dtype}.")
     return ~action_mask
+
+
+def refuse_sampling(sampling: Mapping[str, Any]) -> None:
+    """Refuse the keywords of a sampler, or misspelt ones, where actions are given.
+
+    Raises:
+        TypeError: If there are any: the loss would be computed without them.
+    """
+    if sampling:
+        raise TypeError(f"with actions, forward has no keywords {sorted(sampling)}.")

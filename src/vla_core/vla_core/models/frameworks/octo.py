@@ -32,6 +32,7 @@ from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.observations import (
     check_images,
     padding_from,
+    refuse_sampling,
 )
 from vla_core.models.frameworks.octo_spaces import (
     HEADS,
@@ -249,8 +250,7 @@ class OctoVLA(AbstractVLA):
         if actions is None:
             predicted = part.head.predict_action(features, generator, **sampling)
             return {"features": features, "actions": predicted}
-        if sampling:
-            raise TypeError(f"with actions, forward has no keywords {sorted(sampling)}.")
+        refuse_sampling(sampling)
         is_pad = padding_from(action_is_pad, action_mask)
         losses = part.head.compute_loss(features, actions, is_pad, generator)
         return {"features": features, **losses}

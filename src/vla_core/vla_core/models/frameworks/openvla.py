@@ -36,7 +36,7 @@ from vla_core.models.action_heads.discrete import ActionTokenHead, Bounds
 from vla_core.models.action_heads.mlp import MLPActionHead
 from vla_core.models.frameworks.action_tokens import ActionTokenDecoder
 from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.observations import check_images, padding_from
+from vla_core.models.frameworks.observations import check_images, padding_from, refuse_sampling
 from vla_core.models.frameworks.prompts import (
     OPENVLA_PROMPT,
     check_prompt_template,
@@ -200,7 +200,10 @@ class OpenVLA(AbstractVLA):
 
         Raises:
             ShapeError: If a tensor has another shape than the model was built for.
+            TypeError: If a keyword of a sampler is given beside actions.
         """
+        if actions is not None:
+            refuse_sampling(sampling)
         images = check_images(images, self.num_cameras)
         prompts = fill_prompts(self.prompt_template, text)
         padding = padding_from(action_is_pad, action_mask)

@@ -40,6 +40,7 @@ from vla_core.models.frameworks.observations import (
     check_images,
     check_proprioception,
     padding_from,
+    refuse_sampling,
 )
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.keywords import check_choice
@@ -48,7 +49,7 @@ from vla_core.models.vlm.prefix import KeyValue, VLMPrefix
 
 TIME_CONDITIONINGS = ("token", "modulation")
 STATE_MODES = ("vq", "continuous", "text_bins")
-_MONITORED = ("codebook_perplexity", "codebook_used")
+_MONITORED = ("codebook_perplexity", "codebook_used", "codebook_revived")
 _VQ_LOSSES = ("vq_loss", "reconstruction_loss", "codebook_loss", "commitment_loss")
 
 
@@ -253,13 +254,15 @@ class Pi0VLA(AbstractVLA):
             expert's state tokens, [B, D] together. With actions also `loss` and its components:
             `flow_loss` and, with `vq`, `vq_loss` (the sum of the next three),
             `reconstruction_loss`, `codebook_loss`, `commitment_loss`, and to watch the codebook
-            `codebook_perplexity` of the batch and `codebook_used`, the share of codes in use.
+            `codebook_perplexity` of the batch, `codebook_used`, the share of codes that the last
+            100 steps chose, and `codebook_revived`, the number that this step brought back.
             Without actions also `actions`, sampled without gradients, [B, A] or [B, K, A], and
             what `compute_loss` needs.
 
         Raises:
             ShapeError: If a tensor has another shape than the model was built for.
             ConfigError: If both or none of `images` and `prefix` are given.
+            TypeError: If a keyword of a sampler is given beside actions.
         """
         if (images is None) == (prefix is None):
             given = "neither" if images is None else "both"
@@ -271,6 +274,7 @@ class Pi0VLA(AbstractVLA):
         if actions is None:
             sampled = self._integrate(context, generator, **sampling)
             return {**observed, **context.to_outputs(), "actions": sampled}
+        refuse_sampling(sampling)
         padding = padding_from(action_is_pad, action_mask)
         return {**observed, **self._losses(context, observed, actions, padding, generator)}
 
@@ -452,6 +456,7 @@ class Pi0VLA(AbstractVLA):
             "commitment_loss": commitment,
             "codebook_perplexity": quantized.perplexity,
             "codebook_used": self.state_tokenizer.used_share(),
+            "codebook_revived": quantized.revived,
         }
 
     def _run_expert(

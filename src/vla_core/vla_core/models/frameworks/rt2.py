@@ -27,7 +27,7 @@ from torch import Tensor
 from vla_core.models.action_heads.discrete import ActionTokenHead, Bounds
 from vla_core.models.frameworks.action_tokens import ActionTokenDecoder
 from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.observations import check_images, padding_from
+from vla_core.models.frameworks.observations import check_images, padding_from, refuse_sampling
 from vla_core.models.frameworks.prompts import check_prompt_template, fill_prompts
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.frameworks.state_features import StateFeatures
@@ -133,11 +133,13 @@ class RT2VLA(AbstractVLA):
         Raises:
             ShapeError: If a tensor has another shape than the model was built for.
             ConfigError: If temperature or top_k is out of range.
+            TypeError: If a keyword of a sampler is given beside actions.
         """
         prefix = self._read(images, text, proprioception)
         if actions is None:
             settings = {"temperature": self.temperature, "top_k": self.top_k, **sampling}
             return self.decoder.decode(self.vlm, prefix, generator=generator, **settings)
+        refuse_sampling(sampling)
         padding = padding_from(action_is_pad, action_mask)
         outputs = self.decoder.teach(self.vlm, prefix, actions, padding)
         return {**outputs, **self.compute_loss(outputs, actions, padding, generator)}
