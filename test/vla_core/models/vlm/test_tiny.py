@@ -47,9 +47,12 @@ def test_case_and_punctuation_make_no_difference(vlm):
     assert torch.equal(plain, vlm.hash_words(["  Pick up, the RED block!"]))
 
 
-def test_words_beyond_the_limit_are_dropped(vlm):
-    words = [f"word{i}" for i in range(20)]
-    assert torch.equal(vlm.hash_words([" ".join(words)]), vlm.hash_words([" ".join(words[:12])]))
+def test_a_text_beyond_the_limit_is_refused(vlm):
+    assert vlm.hash_words([" ".join(["word"] * 12)]).all()
+    with pytest.raises(
+        ConfigError, match=r"text has 13 words .*max_text_tokens is 12: 'word word"
+    ):
+        vlm.hash_words([" ".join(["word"] * 13)])
 
 
 def test_no_word_has_the_row_of_padding(vlm):

@@ -49,7 +49,7 @@ class TinyVLM(AbstractVLM):
         num_heads: Attention heads of a block; must divide `hidden_size`.
         mlp_ratio: Hidden width of a block's MLP over `hidden_size`.
         vocab_size: Rows of the word table; row 0 is padding.
-        max_text_tokens: Words read; longer texts are cut.
+        max_text_tokens: Words of a text, at most.
         max_cameras: Cameras that have an index embedding.
         seed: Seed of the initial weights.
         num_action_tokens: Ids after those of the words, which no word has: for action bins.
@@ -128,6 +128,7 @@ class TinyVLM(AbstractVLM):
 
         Raises:
             ShapeError: If the images or the number of texts do not fit.
+            ConfigError: If a text is longer than `max_text_tokens`.
         """
         tokens, mask = self._embed(images, text)
         batch, cameras = tokens.shape[:2]
@@ -150,6 +151,7 @@ class TinyVLM(AbstractVLM):
 
         Raises:
             ShapeError: If the images or the number of texts do not fit.
+            ConfigError: If a text is longer than `max_text_tokens`.
         """
         tokens, mask = self._embed(images, text)
         batch, cameras, length = tokens.shape[:3]
@@ -215,12 +217,22 @@ class TinyVLM(AbstractVLM):
     def hash_words(self, texts: Sequence[str]) -> Tensor:
         """Return the table rows of the words of each text, 0 for padding, int64 [B, T].
 
-        Case and punctuation make no difference; words beyond `max_text_tokens` are dropped.
+        Case and punctuation make no difference.
+
+        Raises:
+            ConfigError: If a text has more than `max_text_tokens` words.
         """
         num_rows = self.word_embedding.num_embeddings
         ids = torch.zeros(len(texts), self.max_text_tokens, dtype=torch.int64)
         for row, text in enumerate(texts):
-            for column, word in enumerate(_WORD.findall(text.lower())[: self.max_text_tokens]):
+            words = _WORD.findall(text.lower())
+            if len(words) > self.max_text_tokens:
+                raise ConfigError(
+                    f"text has {len(words)} words with its prompt, max_text_tokens is "
+                    f"{self.max_text_tokens}: {text[:60]!r}; shorten it or build the vlm with a "
+                    "larger max_text_tokens."
+                )
+            for column, word in enumerate(words):
                 ids[row, column] = 1 + zlib.crc32(word.encode()) % (num_rows - 1)
         return ids
 
