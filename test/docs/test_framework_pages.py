@@ -37,7 +37,7 @@ def test_every_framework_has_a_page_with_a_figure(name):
 
 
 @each_framework
-def test_the_code_on_the_page_runs_and_its_losses_are_explained(name):
+def test_the_code_on_the_page_runs_and_names_its_losses(name):
     torch.manual_seed(0)
     page = read_page(name)
     namespace = {}

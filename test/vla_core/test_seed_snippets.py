@@ -154,8 +154,8 @@ def without_actions(batch):
     return {key: value for key, value in batch.items() if key != "actions"}
 
 
-def test_there_are_eight_frameworks_and_each_is_run_here():
-    assert available_frameworks() == NAMES
+def test_the_eight_frameworks_are_there_and_each_is_run_here():
+    assert set(NAMES) <= set(available_frameworks())
     assert {type(MAKERS[name]()).framework for name in NAMES} == set(NAMES)
 
 

@@ -11,6 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from vla_core.errors import CheckpointError, ShapeError
 from vla_core.models.action_heads import DDPMActionHead
+from vla_core.models.action_heads.flow_path import FlowPath
+from vla_core.models.action_heads.process import DiffusionProcess, FlowProcess
 from vla_core.models.encoders import PatchVisionEncoder
 from vla_core.models.frameworks import (
     ACTVLA,
@@ -23,6 +25,7 @@ from vla_core.models.frameworks import (
     OpenVLA,
     Pi0VLA,
     available_frameworks,
+    framework_class,
     load,
 )
 from vla_core.models.frameworks.action_tokens import ActionTokenDecoder
@@ -32,8 +35,11 @@ from vla_core.models.vlm import TinyVLM
 STATE_DIM, ACTION_DIM, CHUNK_SIZE, CAMERAS, BATCH = 5, 3, 4, 2, 3
 
 
-def build_gr00t(**overrides):
-    vlm = TinyVLM(image_size=32, hidden_size=16, depth=1, num_heads=2)
+def tiny_vlm(depth=1, **overrides):
+    return TinyVLM(32, 16, depth=depth, num_heads=2, max_text_tokens=16, **overrides)
+
+
+def build_gr00t(preset="seed", **overrides):
     settings = {
         "action_dim": ACTION_DIM,
         "state_dim": STATE_DIM,
@@ -44,11 +50,10 @@ def build_gr00t(**overrides):
         "prediction": "sample",
         **overrides,
     }
-    return GR00TVLA(vlm, **settings)
+    return GR00TVLA.from_preset(preset, vlm=tiny_vlm(), **settings)
 
 
 SMALL_DIT = {
-    "conditioning": "adaln_cross",
     "num_blocks": 2,
     "num_heads": 2,
     "num_context_blocks": 1,
@@ -56,10 +61,7 @@ SMALL_DIT = {
 }
 
 
-def build_openvla(freeze_vlm=False, **overrides):
-    pattern = overrides.get("action_token_pattern")
-    num_action_tokens = 16 if pattern == "autoregressive" else 0
-    vlm = TinyVLM(32, 16, depth=1, num_heads=2, num_action_tokens=num_action_tokens)
+def build_openvla(preset="seed", freeze_vlm=False, **overrides):
     settings = {
         "action_dim": ACTION_DIM,
         "state_dim": STATE_DIM,
@@ -69,21 +71,22 @@ def build_openvla(freeze_vlm=False, **overrides):
         "num_bins": 16,
         **overrides,
     }
-    return OpenVLA(vlm, fine_tune_vlm=not freeze_vlm, **settings)
+    pattern = {**OpenVLA.presets[preset], **settings}.get("action_token_pattern")
+    vlm = tiny_vlm(num_action_tokens=16 if pattern == "autoregressive" else 0)
+    return OpenVLA.from_preset(preset, vlm=vlm, fine_tune_vlm=not freeze_vlm, **settings)
 
 
-def build_rt2(freeze_vlm=False, **overrides):
-    vlm = TinyVLM(32, 16, depth=1, num_heads=2, num_action_tokens=16)
+def build_rt2(preset="seed", freeze_vlm=False, **overrides):
     settings = {
         "action_dim": ACTION_DIM,
         "state_dim": STATE_DIM,
         "num_cameras": CAMERAS,
         "chunk_size": CHUNK_SIZE,
         "num_bins": 16,
-        "temperature": 0.0,
         **overrides,
     }
-    return RT2VLA(vlm, fine_tune_vlm=not freeze_vlm, **settings)
+    vlm = tiny_vlm(num_action_tokens=16)
+    return RT2VLA.from_preset(preset, vlm=vlm, fine_tune_vlm=not freeze_vlm, **settings)
 
 
 def build_custom(chunk_size=CHUNK_SIZE, **overrides):
@@ -98,10 +101,10 @@ def build_custom(chunk_size=CHUNK_SIZE, **overrides):
         ),
         **overrides,
     }
-    return CustomVLA(vlm=TinyVLM(32, 16, depth=1, num_heads=2), **settings)
+    return CustomVLA.from_preset("seed", vlm=tiny_vlm(), **settings)
 
 
-def build_act(freeze_vlm=False, **overrides):
+def build_act(preset="seed", freeze_vlm=False, **overrides):
     settings = {
         "vision_encoder": PatchVisionEncoder(output_dim=16, hidden_dims=(8, 8, 16, 16)),
         "action_dim": ACTION_DIM,
@@ -112,17 +115,18 @@ def build_act(freeze_vlm=False, **overrides):
         "num_encoder_layers": 2,
         "num_posterior_layers": 1,
         "chunk_size": CHUNK_SIZE,
-        "kl_weight": 1.0,
         "dropout": 0.0,
         "num_cameras": CAMERAS,
         "camera_embedding": True,
         **overrides,
     }
-    return ACTVLA(freeze_vision_encoder=freeze_vlm, **settings)
+    return ACTVLA.from_preset(preset, freeze_vision_encoder=freeze_vlm, **settings)
 
 
-def build_pi0(freeze_vlm=False, **overrides):
-    vlm = TinyVLM(32, 16, depth=2, num_heads=2, max_text_tokens=16)
+SMALL_RESNET = {"name": "resnet", "width": 8}
+
+
+def build_pi0(preset="seed", freeze_vlm=False, **overrides):
     settings = {
         "action_dim": ACTION_DIM,
         "state_dim": STATE_DIM,
@@ -133,7 +137,8 @@ def build_pi0(freeze_vlm=False, **overrides):
         "chunk_size": CHUNK_SIZE,
         **overrides,
     }
-    return Pi0VLA(vlm, fine_tune_vlm=not freeze_vlm, **settings)
+    vlm = tiny_vlm(depth=2)
+    return Pi0VLA.from_preset(preset, vlm=vlm, fine_tune_vlm=not freeze_vlm, **settings)
 
 
 def build_helix(preset="seed", chunk_size=CHUNK_SIZE, **overrides):
@@ -149,17 +154,16 @@ def build_helix(preset="seed", chunk_size=CHUNK_SIZE, **overrides):
         "num_cameras": CAMERAS,
         **overrides,
     }
-    return HelixVLA.from_preset(preset, vlm=TinyVLM(32, 16, depth=1, num_heads=2), **settings)
+    return HelixVLA.from_preset(preset, vlm=tiny_vlm(), **settings)
 
 
-def build_octo(freeze_vlm=False, **overrides):
+def build_octo(preset="seed", freeze_vlm=False, **overrides):
     settings = {
         "vision_encoder": PatchVisionEncoder(output_dim=16, hidden_dims=(8, 8, 16, 16)),
         "action_dim": ACTION_DIM,
         "state_dim": STATE_DIM,
         "hidden_dim": 32,
         "num_tasks": 3,
-        "history_length": 2,
         "num_cameras": CAMERAS,
         "chunk_size": CHUNK_SIZE,
         "num_layers": 2,
@@ -168,30 +172,69 @@ def build_octo(freeze_vlm=False, **overrides):
         "prediction": "sample",
         **overrides,
     }
-    return OctoVLA(freeze_vision_encoder=freeze_vlm, **settings)
+    return OctoVLA.from_preset(preset, freeze_vision_encoder=freeze_vlm, **settings)
 
 
+# Presets come with smaller widths and fewer layers, and else as they are.
 BUILDERS = {
-    "act": build_act,
-    "act resnet": partial(build_act, vision_encoder={"name": "resnet", "width": 8}),
+    "act": partial(build_act, kl_weight=1.0),
+    "act resnet": partial(build_act, kl_weight=1.0, vision_encoder=SMALL_RESNET),
+    "act reference": partial(build_act, "reference", vision_encoder=SMALL_RESNET),
     "custom": build_custom,
     "gr00t": build_gr00t,
     "gr00t flow": partial(build_gr00t, process="flow", inference_steps=10),
-    "gr00t adaln_cross": partial(build_gr00t, **SMALL_DIT, process="flow"),
-    "gr00t adaln_cross ddim": partial(build_gr00t, **SMALL_DIT, process="ddim"),
+    "gr00t adaln_cross ddim": partial(
+        build_gr00t, **SMALL_DIT, conditioning="adaln_cross", process="ddim"
+    ),
+    "gr00t reference": partial(build_gr00t, "reference", **SMALL_DIT),
     "helix": build_helix,
     "helix reference": partial(build_helix, "reference"),
-    "octo": build_octo,
-    "octo diffusion": partial(build_octo, head="diffusion", diffusion_steps=10),
+    "octo": partial(build_octo, history_length=2),
+    "octo diffusion": partial(build_octo, history_length=2, head="diffusion", diffusion_steps=10),
+    "octo reference": partial(build_octo, "reference"),
     "openvla": build_openvla,
     "openvla special": partial(build_openvla, action_token_pattern="special"),
-    "openvla oft": partial(build_openvla, action_token_pattern="oft"),
-    "openvla autoregressive": partial(build_openvla, action_token_pattern="autoregressive"),
+    "openvla oft": partial(build_openvla, "oft"),
+    "openvla reference": partial(build_openvla, "reference"),
     "pi0": build_pi0,
-    "pi0 continuous": partial(build_pi0, state_mode="continuous"),
     "pi0 text_bins": partial(build_pi0, state_mode="text_bins"),
-    "pi0 modulation": partial(build_pi0, state_mode="text_bins", time_conditioning="modulation"),
-    "rt2": build_rt2,
+    "pi0 reference": partial(build_pi0, "reference"),
+    "pi0 pi05": partial(build_pi0, "pi05"),
+    "rt2": partial(build_rt2, temperature=0.0),
+    "rt2 reference": partial(build_rt2, "reference"),
+}
+
+# The weight of every component in the loss, by builder, or by framework where its builders agree.
+LOSSES = {
+    "act": {"reconstruction_loss": 1.0, "kl_loss": 1.0},
+    "act reference": {"reconstruction_loss": 1.0, "kl_loss": 10.0},
+    "custom": {"diffusion_loss": 1.0},
+    "gr00t": {"diffusion_loss": 1.0},
+    "gr00t flow": {"flow_loss": 1.0},
+    "gr00t reference": {"flow_loss": 1.0},
+    "helix": {
+        "action_loss": 1.0,
+        "sequence_loss": 1.0,
+        "plan_loss": 0.1,
+        "smoothing_loss": 0.01,
+    },
+    "helix reference": {"action_loss": 1.0, "sequence_loss": 1.0, "smoothing_loss": 0.0},
+    "octo": {"mse_loss": 1.0},
+    "octo diffusion": {"diffusion_loss": 1.0},
+    "octo reference": {"diffusion_loss": 1.0},
+    "openvla": {"l1_loss": 1.0},
+    "openvla reference": {"token_loss": 1.0},
+    "pi0": {
+        "flow_loss": 1.0,
+        "vq_loss": 1.0,
+        "reconstruction_loss": 0.0,  # The three that vq_loss is the sum of.
+        "codebook_loss": 0.0,
+        "commitment_loss": 0.0,
+    },
+    "pi0 text_bins": {"flow_loss": 1.0},
+    "pi0 reference": {"flow_loss": 1.0},
+    "pi0 pi05": {"flow_loss": 1.0},
+    "rt2": {"token_loss": 1.0},
 }
 
 
@@ -202,6 +245,7 @@ def one_step_from_noise(rows):
 # What makes a framework predict without drawing numbers for all rows together.
 DRAWLESS = {
     "octo diffusion": one_step_from_noise,
+    "octo reference": one_step_from_noise,
     "gr00t": one_step_from_noise,
     "custom": one_step_from_noise,
     "pi0": one_step_from_noise,
@@ -222,10 +266,15 @@ WITHOUT_LANGUAGE = {"act"}
 
 
 @pytest.fixture(params=sorted(BUILDERS))
-def build_new(request):
+def builder_name(request):
+    return request.param
+
+
+@pytest.fixture
+def build_new(builder_name):
     """Return the constructor of a small model."""
     torch.manual_seed(0)
-    return BUILDERS[request.param]
+    return BUILDERS[builder_name]
 
 
 @pytest.fixture
@@ -262,6 +311,12 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def decision_of(model, **inputs):
+    """Return the actions, or what they are chosen by where a small change chooses the same."""
+    outputs = model(**observation(**inputs), generator=seeded())
+    return outputs["logits"] if "logits" in outputs else outputs["actions"]
+
+
 def features_of(outputs):
     """Return what the actions are made of, or where there are no such features, the actions."""
     return outputs["features"] if "features" in outputs else outputs["action_sequence"]
@@ -271,11 +326,24 @@ def test_every_available_framework_is_under_contract():
     assert {name.split()[0] for name in BUILDERS} == set(available_frameworks())
 
 
-def test_loss_is_a_finite_scalar_with_named_components(build):
+def test_every_preset_is_under_contract():
+    published = {
+        f"{name} {preset}"
+        for name in available_frameworks()
+        for preset in framework_class(name).presets
+        if preset != "seed"
+    }
+    assert published <= set(BUILDERS)
+
+
+def test_loss_is_the_weighted_sum_of_its_named_components(build, builder_name):
+    weights = LOSSES.get(builder_name, LOSSES.get(builder_name.split()[0]))
     outputs = build().train()(**make_batch())
     assert outputs["loss"].shape == ()
     assert outputs["loss"].isfinite()
-    assert [name for name in outputs if name.endswith("_loss")]
+    assert {name for name in outputs if name.endswith("_loss")} == set(weights)
+    total = sum(weight * outputs[name] for name, weight in weights.items())
+    torch.testing.assert_close(outputs["loss"], total)
 
 
 def test_gradients_reach_every_trainable_parameter_and_no_frozen_one(build):
@@ -361,7 +429,8 @@ def test_training_never_runs_the_sampler(build, monkeypatch):
         if hasattr(part, name)
     ]
     assert (model, "predict_action") in samplers
-    for part, name in [*samplers, (ActionTokenDecoder, "decode")]:
+    inner = [(DiffusionProcess, "sample"), (FlowProcess, "sample"), (FlowPath, "integrate")]
+    for part, name in [*samplers, (ActionTokenDecoder, "decode"), *inner]:
         monkeypatch.setattr(part, name, lambda *_, **__: pytest.fail("the sampler ran"))
     model(**make_batch())["loss"].backward()
 
@@ -394,10 +463,9 @@ def test_fixed_generator_reproduces_prediction_and_loss(build):
         assert torch.equal(first, compute(1))
 
 
-def test_a_row_does_not_depend_on_the_other_rows(build, request):
+def test_a_row_does_not_depend_on_the_other_rows(build, builder_name):
     model, batch = build(), observation()
-    builder = request.node.callspec.params["build_new"]
-    drawless = DRAWLESS.get(builder, DRAWLESS.get(model.framework, lambda rows: {}))
+    drawless = DRAWLESS.get(builder_name, DRAWLESS.get(model.framework, lambda rows: {}))
     torch.manual_seed(0)
     together = model.predict_action(**batch, **drawless(slice(None)))
     torch.manual_seed(0)
@@ -458,17 +526,19 @@ def test_no_text_is_the_empty_instruction(build):
     assert torch.equal(none, model.predict_action(**observation(text=""), generator=seeded()))
 
 
-@pytest.mark.parametrize("change", ["text", "proprioception", "images"])
-def test_each_input_matters(build, change):
+CHANGES = {
+    "another text": {"text": "pick up the blue block"},
+    "another state": {"proprioception": torch.zeros(BATCH, STATE_DIM)},
+    "a black image": {"images": torch.zeros(BATCH, CAMERAS, 3, 32, 32)},
+    "another image": {"images": make_batch(seed=2)["images"]},
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_each_input_changes_the_actions(build, change):
     model = build()
-    other = {
-        "text": "pick up the blue block",
-        "proprioception": torch.zeros(BATCH, STATE_DIM),
-        "images": torch.zeros(BATCH, CAMERAS, 3, 32, 32),
-    }[change]
-    before = features_of(model(**make_batch(), generator=seeded()))
-    after = features_of(model(**make_batch(**{change: other}), generator=seeded()))
-    ignored = change == "text" and model.framework in WITHOUT_LANGUAGE
+    before, after = decision_of(model), decision_of(model, **CHANGES[change])
+    ignored = change == "another text" and model.framework in WITHOUT_LANGUAGE
     assert torch.allclose(before, after, atol=1e-4) == ignored
 
 
@@ -507,6 +577,12 @@ def test_a_model_without_state_predicts(build):
 def test_wrong_inputs_are_refused_with_what_is_expected(build, change, message):
     with pytest.raises(ShapeError, match=message):
         build()(**make_batch(**change))
+
+
+def test_a_misspelt_keyword_is_refused_and_not_passed_over(build):
+    is_pad = torch.zeros(BATCH, CHUNK_SIZE, dtype=torch.bool)
+    with pytest.raises(TypeError, match=r"keywords \['action_is_padded'\]"):
+        build()(**make_batch(), action_is_padded=is_pad)
 
 
 def test_bfloat16_autocast_gives_a_finite_float32_loss(build):
