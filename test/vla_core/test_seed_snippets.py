@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from vla_core.errors import ConfigError
 from vla_core.models.action_heads import DDPMActionHead
 from vla_core.models.encoders import MLPStateEncoder, PatchVisionEncoder
 from vla_core.models.frameworks import (
@@ -223,11 +224,29 @@ def test_mixed_precision_and_gradient_accumulation(name):
 
 @each_framework
 def test_component_losses_are_tracked_apart(name):
-    model = MAKERS[name]()
-    outputs = model(**make_batch(name))
+    model, batch = MAKERS[name](), make_batch(name)
+    outputs = model(**batch)
     components = {key: value.item() for key, value in outputs.items() if key.endswith("_loss")}
     assert components
-    assert callable(model.compute_loss)
+    images, text, state, actions = batch.values()
+    losses = model.compute_loss(model(images, text, state), actions)
+    assert losses["loss"].isfinite()
+    assert {key for key in losses if key.endswith("_loss")} <= components.keys()
+
+
+@each_framework
+def test_curriculum_from_small_motions_to_large_ones(name):
+    model, batch = MAKERS[name](), make_batch(name)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    for reach in (0.1, 0.5, 1.0):
+        before = [parameter.detach().clone() for parameter in model.parameters()]
+        loss = model(**{**batch, "actions": reach * batch["actions"]})["loss"]
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        assert loss.isfinite()
+        after = model.parameters()
+        assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 @each_framework
@@ -273,6 +292,17 @@ def test_frozen_first_and_fine_tuned_later(name):
     assert all(parameter.grad is None for parameter in model.backbone.parameters())
     model.unfreeze_backbone()
     model(**batch)["loss"].backward()
+    assert any(parameter.grad is not None for parameter in model.backbone.parameters())
+
+
+def test_rt2_says_that_frozen_it_has_nothing_to_learn():
+    model, batch = make_rt2().train(), make_batch("rt2")
+    model.freeze_backbone()
+    with pytest.raises(ConfigError, match=r"nothing to train.*unfreeze_backbone\(\).*state_dim"):
+        model(**batch)
+    assert model.eval()(**batch)["loss"].isfinite()
+    model.unfreeze_backbone()
+    model.train()(**batch)["loss"].backward()
     assert any(parameter.grad is not None for parameter in model.backbone.parameters())
 
 

@@ -69,6 +69,13 @@ def test_every_pattern_sees_images_text_and_state(pattern):
         assert not torch.allclose(other["features"], before, atol=1e-4)
 
 
+def test_a_frozen_model_without_weights_of_its_own_cannot_be_trained():
+    model = build("autoregressive", state_dim=None, fine_tune_vlm=False)
+    assert model(make_images(), TEXTS, actions=make_actions())["loss"].isfinite()
+    with pytest.raises(ConfigError, match="OpenVLA has nothing to train"):
+        model.train()(make_images(), TEXTS, actions=make_actions())
+
+
 @patterns
 def test_state_is_not_read_unless_its_width_is_given(pattern):
     model = build(pattern, state_dim=None)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vla_core.errors import ConfigError
 from vla_core.models.action_heads.discrete import ActionTokenHead
 from vla_core.models.vlm.base import AbstractVLM
 from vla_core.models.vlm.prefix import VLMPrefix
@@ -106,3 +107,18 @@ class ActionTokenDecoder(nn.Module):
 
     def _scores(self, vlm: AbstractVLM, hidden: Tensor) -> Tensor:
         return vlm.logits(hidden)[..., self.token_ids]
+
+
+def check_trainable(model: nn.Module) -> None:
+    """Refuse to train a policy that is the VLM and nothing else while the VLM is frozen.
+
+    Raises:
+        ConfigError: If the model is in training mode and no parameter is trainable.
+    """
+    trained = model.training and torch.is_grad_enabled()
+    if trained and not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ConfigError(
+            f"{type(model).__name__} has nothing to train: its vlm is frozen, and it has no "
+            "weights beside it; call unfreeze_backbone(), or build it with fine_tune_vlm=True or "
+            "a state_dim."
+        )

@@ -34,7 +34,7 @@ from vla_core.errors import ConfigError
 from vla_core.models.action_heads.base import AbstractActionHead
 from vla_core.models.action_heads.discrete import ActionTokenHead, Bounds
 from vla_core.models.action_heads.mlp import MLPActionHead
-from vla_core.models.frameworks.action_tokens import ActionTokenDecoder
+from vla_core.models.frameworks.action_tokens import ActionTokenDecoder, check_trainable
 from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.observations import check_images, padding_from, refuse_sampling
 from vla_core.models.frameworks.prompts import (
@@ -200,10 +200,12 @@ class OpenVLA(AbstractVLA):
 
         Raises:
             ShapeError: If a tensor has another shape than the model was built for.
+            ConfigError: If it is to be trained and nothing is trainable.
             TypeError: If a keyword of a sampler is given beside actions.
         """
         if actions is not None:
             refuse_sampling(sampling)
+            check_trainable(self)
         images = check_images(images, self.num_cameras)
         prompts = fill_prompts(self.prompt_template, text)
         padding = padding_from(action_is_pad, action_mask)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 
 from vla_core.models.action_heads.discrete import ActionTokenHead, Bounds
-from vla_core.models.frameworks.action_tokens import ActionTokenDecoder
+from vla_core.models.frameworks.action_tokens import ActionTokenDecoder, check_trainable
 from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.observations import check_images, padding_from, refuse_sampling
 from vla_core.models.frameworks.prompts import check_prompt_template, fill_prompts
@@ -132,9 +132,12 @@ class RT2VLA(AbstractVLA):
 
         Raises:
             ShapeError: If a tensor has another shape than the model was built for.
-            ConfigError: If temperature or top_k is out of range.
+            ConfigError: If temperature or top_k is out of range, or if it is to be trained and
+                nothing is trainable.
             TypeError: If a keyword of a sampler is given beside actions.
         """
+        if actions is not None:
+            check_trainable(self)
         prefix = self._read(images, text, proprioception)
         if actions is None:
             settings = {"temperature": self.temperature, "top_k": self.top_k, **sampling}
