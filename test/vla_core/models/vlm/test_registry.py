@@ -20,6 +20,28 @@ def test_unknown_name_is_refused_with_the_available_ones():
         get_vlm("tinny")
 
 
+@pytest.mark.parametrize("name", available_vlms())
+def test_every_backend_has_the_size_tiny(name):
+    pytest.importorskip("transformers")
+    assert get_vlm(name, size="tiny").name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "message"),
+    [
+        ("tiny", {"size": "huge"}, "size must be one of 'tiny', got 'huge'"),
+        ("tiny", {"lora_rank": 2}, r"TinyVLM has unknown keys \['lora_rank'\]; valid: image_size"),
+        ("tiny", {"dtype": "bfloat16"}, r"unknown keys \['dtype'\]"),
+        ("tiny", {"depth": "two"}, "depth of TinyVLM must be int, got 'two'"),
+        ("paligemma", {"sise": "tiny"}, r"PaliGemmaVLM has unknown keys \['sise'\]; valid: size"),
+        ("paligemma", {"size": "tiny", "pretrained": "folder"}, "size builds random weights"),
+    ],
+)
+def test_a_keyword_that_a_backend_lacks_is_refused(name, keywords, message):
+    with pytest.raises(ConfigError, match=message):
+        get_vlm(name, **keywords)
+
+
 def test_a_name_cannot_be_taken_twice():
     class OtherVLM(TinyVLM):
         pass

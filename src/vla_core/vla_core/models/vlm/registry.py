@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from vla_core.errors import ConfigError, UnknownNameError
+from vla_core.models.keywords import check_keywords, check_value_types
 from vla_core.models.vlm.base import AbstractVLM
 
 VLMType = TypeVar("VLMType", bound=type[AbstractVLM])
@@ -52,9 +53,12 @@ def get_vlm(name: str, pretrained: bool | str | Path = False, **kwargs: Any) -> 
 
     Raises:
         UnknownNameError: If the name is not registered.
+        ConfigError: If the model has no such keyword, or a value is not possible.
         CheckpointError: If the weights cannot be loaded.
     """
     vlm_class = _vlm_class(name)
+    check_keywords(vlm_class, kwargs)
+    check_value_types(vlm_class, kwargs)
     if pretrained is False:
         return vlm_class(**kwargs)
     return vlm_class.from_pretrained(None if pretrained is True else pretrained, **kwargs)

@@ -26,6 +26,7 @@ from torch.nn.functional import gelu, interpolate
 from torch.utils.checkpoint import checkpoint
 
 from vla_core.errors import ConfigError, ShapeError
+from vla_core.models.keywords import check_choice
 from vla_core.models.layers.attention import TransformerBlock
 from vla_core.models.layers.positional import sinusoidal_embedding
 from vla_core.models.vlm.base import AbstractVLM, VLMOutput, as_camera_images, as_text_list
@@ -53,6 +54,7 @@ class TinyVLM(AbstractVLM):
         max_cameras: Cameras that have an index embedding.
         seed: Seed of the initial weights.
         num_action_tokens: Ids after those of the words, which no word has: for action bins.
+        size: 'tiny', the one size that there is, so that all backends can be built alike.
 
     Raises:
         ConfigError: If the sizes do not fit together.
@@ -70,8 +72,10 @@ class TinyVLM(AbstractVLM):
         max_cameras: int = 4,
         seed: int = 0,
         num_action_tokens: int = 0,
+        size: str = "tiny",
     ) -> None:
         super().__init__()
+        check_choice("size", size, ("tiny",))
         if image_size < _STEM_STRIDE or image_size % _STEM_STRIDE:
             raise ConfigError(
                 f"image_size must be a multiple of {_STEM_STRIDE}, got {image_size}."

@@ -206,8 +206,14 @@ class TransformersVLM(AbstractVLM):
 
         Raises:
             CheckpointError: If the weights are out of reach, damaged or do not fit.
+            ConfigError: If an override is unknown, or says what the weights say.
         """
         check_keywords(cls, overrides)
+        for key in ("size", "config"):
+            if overrides.get(key) is not None:
+                raise ConfigError(
+                    f"{key} builds random weights and pretrained loads some; give only one."
+                )
         source = cls.published if source is None else source
         lora = {key: overrides.pop(key) for key in tuple(overrides) if key.startswith("lora_")}
         if _is_ours(source):
