@@ -4,7 +4,7 @@ from __future__ import annotations
 import pytest
 
 from vla_core.errors import ConfigError
-from vla_core.models.keywords import check_choice, check_keywords, check_value_types
+from vla_core.models.keywords import check_choice, check_keywords, check_sizes, check_value_types
 
 
 def make_arm(length=1.0, joints=6):
@@ -66,3 +66,9 @@ def test_values_of_the_annotated_types_pass():
 def test_a_value_of_another_type_is_refused_by_name(keywords, message):
     with pytest.raises(ConfigError, match=message):
         check_value_types(make_leg, keywords)
+
+
+def test_sizes_start_at_one():
+    check_sizes(action_dim=1, chunk_size=50)
+    with pytest.raises(ConfigError, match="chunk_size must be at least 1, got 0"):
+        check_sizes(action_dim=7, chunk_size=0)

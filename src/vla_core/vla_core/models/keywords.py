@@ -78,6 +78,17 @@ def _parameters_of(constructor: Callable[..., Any]) -> list[inspect.Parameter]:
     return valid
 
 
+def check_sizes(**sizes: int) -> None:
+    """Refuse sizes below 1.
+
+    Raises:
+        ConfigError: Naming the setting and its value.
+    """
+    for name, size in sizes.items():
+        if size < 1:
+            raise ConfigError(f"{name} must be at least 1, got {size}.")
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not one of the choices.
 

@@ -114,7 +114,7 @@ def test_unknown_setting_in_a_checkpoint_is_named(model, tmp_path):
         ({"framework": {}}, "TypeError: unhashable"),
         ({"vlm": "tiny"}, "vlm must be the configuration of a VLM.*'name'.*got 'tiny'"),
         ({"vlm": ["tiny"]}, "vlm must be the configuration of a VLM"),
-        ({"vlm": None}, "AttributeError"),
+        ({"vlm": None}, "vlm must be a vision-language model"),
         ({"vlm": {}}, "vlm configuration must have a 'name'"),
         ({"vlm": {"name": ["tiny"]}}, "TypeError: unhashable"),
         ({"vlm": {"name": "tiny", "depth": "x"}}, "depth of TinyVLM must be int, got 'x'"),

@@ -5,11 +5,12 @@ import json
 import re
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vla_core.errors import CheckpointError, ShapeError
+from vla_core.errors import CheckpointError, ConfigError, ShapeError
 from vla_core.models.action_heads import DDPMActionHead
 from vla_core.models.action_heads.flow_path import FlowPath
 from vla_core.models.action_heads.process import DiffusionProcess, FlowProcess
@@ -572,11 +573,50 @@ def test_a_model_without_state_predicts(build):
         ({"actions": torch.rand(3, 4, 2)}, r"actions must be \[3, 4, 3\].*got \[3, 4, 2\]"),
         ({"actions": torch.rand(3, 4)}, r"actions must be \[3, 4, 3\].*got \[3, "),
         ({"text": ["one", "two"]}, "text must be one string or a list of 3.*got 2"),
+        ({"text": []}, "text must be one string or a list of 3.*got 0"),
+        ({"text": 5}, "text must be one string or a list of 3.*got int"),
+        ({"text": b"lift"}, "text must be one string or a list of 3.*got bytes"),
+        ({"text": [1, 2, 3]}, "text must be strings, got a list of int"),
+        ({"images": torch.rand(3, 0, 3, 32, 32)}, r"at least one row, camera.*\[3, 0, 3, 32"),
+        ({"images": torch.rand(0, 2, 3, 32, 32)}, r"at least one row, camera.*\[0, 2, 3, 32"),
+        ({"images": torch.zeros(3, 2, 3, 32, 32).byte()}, "images must be floating point"),
+        ({"actions": np.zeros((3, 4, 3))}, r"actions must be a tensor \[3, 4, 3\], got ndarray"),
+        ({"action_is_pad": [[False] * 4] * 3}, r"action_is_pad must be a bool tensor \[3, 4\]"),
+        ({"action_mask": [[True] * 4] * 3}, "action_mask must be a bool tensor.*got list"),
     ],
 )
 def test_wrong_inputs_are_refused_with_what_is_expected(build, change, message):
     with pytest.raises(ShapeError, match=message):
         build()(**make_batch(**change))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_images_and_states_of_another_precision_are_taken(build, dtype):
+    model, batch = build(), observation()
+    other = {key: batch[key].to(dtype) for key in ("images", "proprioception")}
+    rounded = {key: value.float() for key, value in other.items()}
+    expected = model.predict_chunk(**{**batch, **rounded}, generator=seeded())
+    taken = model.predict_chunk(**{**batch, **other}, generator=seeded())
+    torch.testing.assert_close(taken, expected, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", ["action_dim", "chunk_size"])
+def test_a_size_of_zero_is_refused(build, size):
+    if build().framework == "custom":  # Its size is that of its head.
+        with pytest.raises(ConfigError, match=f"{size} must be at least 1, got 0"):
+            DDPMActionHead(32, **{"action_dim": 3, size: 0})
+        return
+    name = "plan_horizon" if size == "chunk_size" and build().framework == "helix" else size
+    with pytest.raises(ConfigError, match=f"{name} must be at least 1, got 0"):
+        build(**{size: 0})
+
+
+def test_what_is_no_vlm_is_refused_with_how_to_get_one(build):
+    config = build().get_config()
+    if "vlm" in config:
+        keywords = {key: value for key, value in config.items() if key != "framework"}
+        with pytest.raises(ConfigError, match=r"get_vlm\('tiny'\), got 'tiny'"):
+            type(build())(**{**keywords, "vlm": "tiny"})
 
 
 def test_a_misspelt_keyword_is_refused_and_not_passed_over(build):

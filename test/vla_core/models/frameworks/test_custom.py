@@ -14,6 +14,7 @@ from vla_core.models.action_heads import (
     FlowMatchingActionHead,
     MLPActionHead,
 )
+from vla_core.models.action_heads.discrete import ActionTokenHead
 from vla_core.models.encoders import MLPStateEncoder
 from vla_core.models.frameworks import load, registry
 from vla_core.models.frameworks.custom import CustomVLA
@@ -161,6 +162,14 @@ def test_parts_can_be_given_as_configurations():
 def test_parts_that_do_not_fit_are_refused_with_both_dimensions(change, message):
     with pytest.raises(ConfigError, match=message):
         CustomVLA(**make_parts(**change))
+
+
+@pytest.mark.parametrize(
+    "head", [MLPActionHead(24, 3, 4, hidden_dim=16, per_step=True), ActionTokenHead(3, 4)]
+)
+def test_a_head_that_reads_several_vectors_is_refused(head):
+    with pytest.raises(ConfigError, match=f"{type(head).__name__} reads several vectors"):
+        CustomVLA(**make_parts(action_head=head))
 
 
 def test_all_misfits_are_named_at_once():

@@ -124,7 +124,7 @@ def test_padding_cannot_be_given_twice():
 
 
 def test_a_mask_of_numbers_is_refused():
-    with pytest.raises(ShapeError, match=r"action_mask must be bool.*float32"):
+    with pytest.raises(ShapeError, match=r"action_mask must be a bool tensor.*float32"):
         make_model()(make_images(), "red", None, torch.rand(3, 4, 3), action_mask=torch.ones(3, 4))
 
 

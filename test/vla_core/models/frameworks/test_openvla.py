@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_core.errors import ConfigError
+from vla_core.errors import ConfigError, ShapeError
 from vla_core.models.frameworks.openvla import ACTION_TOKEN_PATTERNS, OpenVLA
 from vla_core.models.frameworks.rt2 import RT2VLA
 from vla_core.models.vlm import TinyVLM, VLMOutput
@@ -74,6 +74,12 @@ def test_a_frozen_model_without_weights_of_its_own_cannot_be_trained():
     assert model(make_images(), TEXTS, actions=make_actions())["loss"].isfinite()
     with pytest.raises(ConfigError, match="OpenVLA has nothing to train"):
         model.train()(make_images(), TEXTS, actions=make_actions())
+
+
+@patterns
+def test_what_cannot_be_a_state_is_refused_also_where_none_is_read(pattern):
+    with pytest.raises(ShapeError, match=r"must be a tensor \[2, state_dim\], got \[3, 4\]"):
+        build(pattern, state_dim=None).predict_action(make_images(), TEXTS, torch.zeros(3, 4))
 
 
 @patterns

@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from vla_core.errors import ConfigError
+from vla_core.errors import ConfigError, ShapeError
 from vla_core.models.action_heads import quantile_bounds
 from vla_core.models.frameworks.rt2 import RT2VLA
 from vla_core.models.vlm import TinyVLM
@@ -174,6 +174,26 @@ def test_state_is_not_read_unless_its_width_is_given():
     without = model.predict_action(make_images(), TEXTS)
     assert torch.equal(model.predict_action(make_images(), TEXTS, STATE), without)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"vlm"}
+
+
+def test_decoding_runs_the_language_model_over_one_token_at_a_time(monkeypatch):
+    model, widths = build(temperature=0.0), []
+    extend = model.vlm.extend
+
+    def counted(embeddings, prefix, **settings):
+        widths.append(embeddings.shape[1])
+        return extend(embeddings, prefix, **settings)
+
+    monkeypatch.setattr(model.vlm, "extend", counted)
+    model.predict_action(make_images(), TEXTS, STATE)
+    # The state's token, the begin token, and all of the 2 x 3 numbers but the last.
+    assert widths == [1, 1, *[1] * 5]
+
+
+@pytest.mark.parametrize("state", [torch.zeros(3, 4), torch.zeros(4), [0.0, 0.0]])
+def test_what_cannot_be_a_state_is_refused_also_where_none_is_read(state):
+    with pytest.raises(ShapeError, match=r"proprioception must be a tensor \[2, state_dim\]"):
+        build(state_dim=None).predict_action(make_images(), TEXTS, state)
 
 
 def test_prompt_template_surrounds_the_instruction():

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from vla_core.errors import ShapeError
 from vla_core.models.components import Component
+from vla_core.models.keywords import check_sizes
 
 
 class AbstractActionHead(Component, ABC):
@@ -20,10 +21,14 @@ class AbstractActionHead(Component, ABC):
         feature_dim: Width of the features.
         action_dim: Width of one action.
         chunk_size: Actions predicted at once.
+        reads_one_vector: Whether one vector for the whole chunk, [B, feature_dim], is enough.
     """
+
+    reads_one_vector: bool = True
 
     def __init__(self, feature_dim: int, action_dim: int, chunk_size: int = 1) -> None:
         super().__init__()
+        check_sizes(action_dim=action_dim, chunk_size=chunk_size, feature_dim=feature_dim)
         self.feature_dim = feature_dim
         self.action_dim = action_dim
         self.chunk_size = chunk_size
@@ -81,6 +86,8 @@ def as_chunk(actions: Tensor, batch_size: int, chunk_size: int, action_dim: int)
         ShapeError: If they do not fit the batch, the chunk or the action width.
     """
     expected = [batch_size, chunk_size, action_dim]
+    if not isinstance(actions, Tensor):
+        raise ShapeError(f"actions must be a tensor {expected}, got {type(actions).__name__}.")
     chunk = actions.unsqueeze(1) if actions.dim() == 2 else actions
     if list(chunk.shape) != expected:
         also = f" or {[batch_size, action_dim]}" if chunk_size == 1 else ""
@@ -99,6 +106,11 @@ def as_validity(action_is_pad: Tensor | None, actions: Tensor) -> Tensor:
     """
     if action_is_pad is None:
         return torch.ones_like(actions[..., :1], dtype=torch.bool)
+    if not isinstance(action_is_pad, Tensor):
+        raise ShapeError(
+            f"action_is_pad must be a bool tensor {list(actions.shape[:2])} (batch, chunk_size), "
+            f"got {type(action_is_pad).__name__}."
+        )
     if action_is_pad.shape != actions.shape[:2] or action_is_pad.dtype != torch.bool:
         raise ShapeError(
             f"action_is_pad must be bool {list(actions.shape[:2])} (batch, chunk_size), "

@@ -88,6 +88,8 @@ class ActionTokenHead(AbstractActionHead):
         ConfigError: If the bounds do not fit.
     """
 
+    reads_one_vector = False
+
     def __init__(
         self,
         action_dim: int,
@@ -199,6 +201,8 @@ class DiscreteActionHead(ActionTokenHead):
     Raises:
         ConfigError: If the bounds do not fit.
     """
+
+    reads_one_vector = True
 
     def __init__(
         self,

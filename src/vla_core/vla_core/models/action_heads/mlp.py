@@ -55,6 +55,7 @@ class MLPActionHead(AbstractActionHead):
             raise ConfigError(f"num_blocks must not be negative, got {num_blocks}.")
         self.loss = loss
         self.per_step = per_step
+        self.reads_one_vector = not per_step
         self.input = nn.Sequential(
             nn.LayerNorm(feature_dim), nn.Linear(feature_dim, hidden_dim), nn.ReLU()
         )

@@ -35,4 +35,4 @@ class MLPStateEncoder(AbstractStateEncoder):
 
     def forward(self, state: Tensor) -> Tensor:
         """Encode states [B, S] as features [B, hidden_dim]."""
-        return self.layers(state)
+        return self.layers(state.to(next(self.parameters()).dtype))

@@ -211,7 +211,8 @@ class PatchVisionEncoder(AbstractVisionEncoder):
     def forward(self, images: Tensor) -> Tensor:
         """Encode images in [0, 1], [B, 3, H, W], as [B, output_dim, H / 16, W / 16]."""
         check_image_size(images, self._STRIDE)
-        return self.layers(2.0 * images - 1.0)
+        pixels = images.to(next(self.parameters()).dtype)
+        return self.layers(2.0 * pixels - 1.0)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor keywords as JSON values, and `name`."""

@@ -37,6 +37,7 @@ from vla_core.models.frameworks.observations import (
     padding_from,
 )
 from vla_core.models.frameworks.registry import register_framework
+from vla_core.models.keywords import check_sizes
 from vla_core.models.layers.backbone import Backbone
 from vla_core.models.layers.detr import DETRTransformer
 from vla_core.models.layers.normalization import AffineNormalization
@@ -111,6 +112,7 @@ class ACTVLA(AbstractVLA):
         robot_units: bool = False,
     ) -> None:
         super().__init__()
+        check_sizes(action_dim=action_dim, chunk_size=chunk_size, latent_dim=latent_dim)
         if hidden_dim % 4:
             raise ConfigError(f"hidden_dim must be a multiple of 4, got {hidden_dim}.")
         if camera_embedding and num_cameras is None:
@@ -231,8 +233,8 @@ class ACTVLA(AbstractVLA):
         """
         if kwargs:
             raise TypeError(f"ACTVLA has no keywords {sorted(kwargs)}.")
-        cameras = check_images(images, self.num_cameras)
-        as_text_list(text or "", len(cameras))
+        cameras = check_images(images, self.num_cameras).to(self.image_projection.weight.dtype)
+        as_text_list(text, len(cameras))
         state = self._as_state(proprioception, len(cameras))
         if actions is None:
             with torch.no_grad():
@@ -359,6 +361,7 @@ class ACTVLA(AbstractVLA):
         if proprioception is None or not self.state_dim:
             return None
         state = check_proprioception(proprioception, batch_size, self.state_dim)
+        state = state.to(self.image_projection.weight.dtype)
         return self.state_units.normalize(state) if self.state_units else state
 
     def _as_units(self, chunk: Tensor) -> Tensor:

@@ -8,7 +8,7 @@
 
 Parts whose dimensions disagree are refused when the model is built, with both dimensions. A
 subclass overrides `_process_features`, which is the step between the tokens and the action head.
-There is no publication to compare with; the parts name theirs.
+There is no publication to compare with, so there is no preset `reference`; the parts name theirs.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from vla_core.models.encoders.mlp_state import MLPStateEncoder
 from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.observations import (
     check_proprioception,
+    check_vlm,
     padding_from,
     refuse_sampling,
 )
@@ -93,7 +94,7 @@ class CustomVLA(AbstractVLA):
         self.hidden_dim = hidden_dim
         self.num_cameras = num_cameras
         self.num_tokens = num_tokens
-        self.vlm = vlm
+        self.vlm = check_vlm(vlm)
         self.vision_pooling = self._make_pooling()
         self.text_pooling = self._make_pooling()
         encoder = _as_part("state_encoder", state_encoder, AbstractStateEncoder)
@@ -310,6 +311,12 @@ class CustomVLA(AbstractVLA):
             ("action_head.action_dim", head.action_dim, "action_dim", self.action_dim),
         ]
         if type(self)._process_features is CustomVLA._process_features:
+            if not head.reads_one_vector:
+                raise ConfigError(
+                    f"action_head {type(head).__name__} reads several vectors for a chunk, but "
+                    "the fusion gives one; choose a head that reads one (MLPActionHead with "
+                    "per_step=False, DiscreteActionHead), or override _process_features."
+                )
             pairs.append(
                 (
                     "action_head.feature_dim",

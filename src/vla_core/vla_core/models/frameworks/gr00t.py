@@ -36,6 +36,7 @@ from vla_core.models.encoders.token_memory import TokenMemory
 from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.observations import (
     check_proprioception,
+    check_vlm,
     padding_from,
     refuse_sampling,
 )
@@ -159,7 +160,7 @@ class GR00TVLA(AbstractVLA):
         self.num_cameras = num_cameras
         self.state_dim = state_dim
         self.state_dropout = state_dropout
-        self.vlm = vlm
+        self.vlm = check_vlm(vlm)
         self.conditioning = conditioning
         if conditioning == "film":
             self._build_film(num_queries, dropout)

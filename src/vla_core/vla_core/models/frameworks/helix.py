@@ -42,7 +42,7 @@ from vla_core.models.frameworks.helix_tiers import (
 )
 from vla_core.models.frameworks.observations import padding_from
 from vla_core.models.frameworks.registry import register_framework
-from vla_core.models.keywords import check_choice
+from vla_core.models.keywords import check_choice, check_sizes
 from vla_core.models.vlm.base import AbstractVLM
 from vla_core.models.vlm.registry import vlm_from_config
 from vla_core.models.weights import (
@@ -118,6 +118,7 @@ class HelixVLA(AbstractVLA):
     ) -> None:
         super().__init__()
         check_choice("loss", loss, tuple(LOSSES))
+        check_sizes(action_dim=action_dim, state_dim=state_dim, plan_horizon=plan_horizon)
         self._config = {
             "framework": self.framework,
             "action_dim": action_dim,
@@ -409,9 +410,10 @@ class HelixVLA(AbstractVLA):
     ) -> tuple[Tensor, Tensor]:
         """Return true actions [B, K, A] and which count, bool [B, K, 1]."""
         batch_size, horizon, action_dim = sequence.shape
-        if actions.dim() == 2:
-            later = actions.new_zeros(len(actions), horizon - 1, actions.shape[1])
-            actions = torch.cat([actions.unsqueeze(1), later], dim=1)
+        if list(getattr(actions, "shape", ())) == [batch_size, action_dim]:
+            first = as_chunk(actions, batch_size, 1, action_dim)
+            later = first.new_zeros(batch_size, horizon - 1, action_dim)
+            actions = torch.cat([first, later], dim=1)
             is_later = torch.arange(horizon, device=actions.device).expand(len(actions), -1) > 0
             action_is_pad = is_later if action_is_pad is None else action_is_pad | is_later
         target = as_chunk(actions, batch_size, horizon, action_dim).float()

@@ -14,7 +14,7 @@ from vla_core.errors import CheckpointError, ConfigError, ShapeError
 from vla_core.models.components import Component, build_component
 from vla_core.models.encoders.context import ContextPooling
 from vla_core.models.encoders.vision import PatchVisionEncoder
-from vla_core.models.frameworks.observations import check_images
+from vla_core.models.frameworks.observations import check_images, check_vlm
 from vla_core.models.frameworks.state_features import StateFeatures
 from vla_core.models.frameworks.vlm_tokens import encode_observation
 from vla_core.models.layers.attention import TransformerBlock
@@ -90,7 +90,7 @@ class HelixPlanner(HelixTier):
                 f"plan_dim must be a multiple of {2 * _POOLING_HEADS}, got {plan_dim}."
             )
         self.num_cameras = num_cameras
-        self.vlm = vlm
+        self.vlm = check_vlm(vlm)
         self.pooling = ContextPooling(
             vlm.hidden_size,
             plan_dim,

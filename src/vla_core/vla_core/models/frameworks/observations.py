@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vla_core.errors import ConfigError, ShapeError
-from vla_core.models.vlm.base import as_camera_images
+from vla_core.models.vlm.base import AbstractVLM, as_camera_images
 
 
 def check_images(images: Any, num_cameras: int | None) -> Tensor:
@@ -53,6 +53,34 @@ def check_proprioception(proprioception: Any, batch_size: int, state_dim: int) -
     return proprioception
 
 
+def check_unread_state(proprioception: Any, batch_size: int) -> None:
+    """Refuse what cannot be a state, also where the policy reads none.
+
+    Raises:
+        ShapeError: If it is neither None nor a tensor [B, S].
+    """
+    shape = getattr(proprioception, "shape", None)
+    if proprioception is not None and (shape is None or len(shape) != 2 or shape[0] != batch_size):
+        got = type(proprioception).__name__ if shape is None else list(shape)
+        raise ShapeError(
+            f"proprioception must be a tensor [{batch_size}, state_dim], got {got}; it is not "
+            "read unless the model is built with a state_dim."
+        )
+
+
+def check_vlm(vlm: Any) -> AbstractVLM:
+    """Return what is given if it is a VLM.
+
+    Raises:
+        ConfigError: If it is anything else, such as a name.
+    """
+    if not isinstance(vlm, AbstractVLM):
+        raise ConfigError(
+            f"vlm must be a vision-language model, such as get_vlm('tiny'), got {vlm!r}."
+        )
+    return vlm
+
+
 def padding_from(action_is_pad: Tensor | None, action_mask: Tensor | None) -> Tensor | None:
     """Return which steps are padding, bool [B, K], from either way of saying it.
 
@@ -68,8 +96,9 @@ def padding_from(action_is_pad: Tensor | None, action_mask: Tensor | None) -> Te
         return action_is_pad
     if action_is_pad is not None:
         raise ConfigError("action_is_pad and action_mask say the same; give only one of them.")
-    if action_mask.dtype != torch.bool:
-        raise ShapeError(f"action_mask must be bool [B, K], got {action_mask.dtype}.")
+    dtype = getattr(action_mask, "dtype", type(action_mask).__name__)
+    if dtype != torch.bool:
+        raise ShapeError(f"action_mask must be a bool tensor [B, K], got {dtype}.")
     return ~action_mask
 
 

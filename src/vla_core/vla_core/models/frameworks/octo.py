@@ -315,7 +315,10 @@ class OctoVLA(AbstractVLA):
         batch_size = len(cameras)
         rows = self._task_rows(task_id, batch_size, cameras.device)
         sequence.add(TokenKind.TASK, self.task_embedding(rows).unsqueeze(1))
-        sequence.add(TokenKind.TASK, *self.word_encoder(as_text_list(text or "", batch_size)))
+        sequence.add(
+            TokenKind.TASK,
+            *self.word_encoder(as_text_list(text, batch_size)),
+        )
         if goal_images is not None:
             goal = check_images(goal_images, self.num_cameras)
             if goal.shape != cameras.shape:

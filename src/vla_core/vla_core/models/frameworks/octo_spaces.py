@@ -68,6 +68,7 @@ class ActionSpace(nn.Module):
             current = self.missing_state.expand(batch_size, -1)
         else:
             checked = check_proprioception(state, batch_size, self.state_dim)
+            checked = checked.to(self.missing_state.dtype)
             # The embedding of a missing state gets a gradient, zero, in every step: distributed
             # training asks for one.
             current = self.state_projection(checked) + 0.0 * self.missing_state

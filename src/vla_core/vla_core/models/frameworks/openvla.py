@@ -36,7 +36,13 @@ from vla_core.models.action_heads.discrete import ActionTokenHead, Bounds
 from vla_core.models.action_heads.mlp import MLPActionHead
 from vla_core.models.frameworks.action_tokens import ActionTokenDecoder, check_trainable
 from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.observations import check_images, padding_from, refuse_sampling
+from vla_core.models.frameworks.observations import (
+    check_images,
+    check_unread_state,
+    check_vlm,
+    padding_from,
+    refuse_sampling,
+)
 from vla_core.models.frameworks.prompts import (
     OPENVLA_PROMPT,
     check_prompt_template,
@@ -115,7 +121,7 @@ class OpenVLA(AbstractVLA):
         super().__init__()
         check_choice("action_token_pattern", action_token_pattern, ACTION_TOKEN_PATTERNS)
         _check_number(num_action_tokens, action_token_pattern)
-        self.vlm = vlm
+        self.vlm = check_vlm(vlm)
         self.pattern = action_token_pattern
         self.num_action_tokens = num_action_tokens
         self.chunk_size = chunk_size
@@ -207,7 +213,9 @@ class OpenVLA(AbstractVLA):
             refuse_sampling(sampling)
             check_trainable(self)
         images = check_images(images, self.num_cameras)
-        prompts = fill_prompts(self.prompt_template, text)
+        if self.state_features is None:
+            check_unread_state(proprioception, len(images))
+        prompts = fill_prompts(self.prompt_template, text, len(images))
         padding = padding_from(action_is_pad, action_mask)
         if self.decoder is not None:
             prefix = self._read(images, prompts, proprioception)
@@ -267,7 +275,7 @@ class OpenVLA(AbstractVLA):
         return {**self._config, "fine_tune_vlm": trained, "vlm": self.vlm.get_config()}
 
     def _action_features(
-        self, images: Tensor, prompts: str | list[str], proprioception: Tensor | None
+        self, images: Tensor, prompts: list[str], proprioception: Tensor | None
     ) -> Tensor:
         """Return the hidden states of the action tokens, [B, F] or, with `oft`, [B, K, F]."""
         if self.pattern in SELECTIONS:
@@ -287,7 +295,7 @@ class OpenVLA(AbstractVLA):
         return hidden.view(len(images), self.chunk_size, -1)
 
     def _read(
-        self, images: Tensor, prompts: str | list[str], proprioception: Tensor | None
+        self, images: Tensor, prompts: list[str], proprioception: Tensor | None
     ) -> VLMPrefix:
         """Let the VLM read images, instruction and state."""
         prefix = self.vlm.prefill(images, prompts)

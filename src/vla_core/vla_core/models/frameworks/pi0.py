@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Pi0: a VLM, state tokens and an action expert that matches a flow (arXiv:2410.24164).
 
-- The sequence is [images and instruction | state | actions]. Attention is bidirectional inside a
-  block and causal across blocks, so nothing before the actions depends on them.
+- The sequence is [images and instruction | state | actions]. Attention is causal across blocks,
+  so nothing before the actions depends on them, and bidirectional inside the blocks of state and
+  actions. The first block is read as the VLM reads: bidirectionally by `paligemma`, as published;
+  causally by the others of transformers; camera by camera by `tiny`.
 - The action expert is a second transformer beside the VLM: one layer for each of the VLM's, with
   weights of its own, in joint attention with the VLM's keys and values.
 - What comes before the actions is computed once and its keys and values serve every integration
@@ -39,11 +41,12 @@ from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.observations import (
     check_images,
     check_proprioception,
+    check_vlm,
     padding_from,
     refuse_sampling,
 )
 from vla_core.models.frameworks.registry import register_framework
-from vla_core.models.keywords import check_choice
+from vla_core.models.keywords import check_choice, check_sizes
 from vla_core.models.vlm.base import AbstractVLM, as_text_list
 from vla_core.models.vlm.prefix import KeyValue, VLMPrefix
 
@@ -160,6 +163,7 @@ class Pi0VLA(AbstractVLA):
                 "time_conditioning 'modulation' needs state_mode 'text_bins', got "
                 f"{state_mode!r}: state tokens are computed once, when there is no time yet."
             )
+        check_sizes(action_dim=action_dim, state_dim=state_dim, chunk_size=chunk_size)
         if hidden_dim < 2 or hidden_dim % 2:
             raise ConfigError(f"hidden_dim must be even, got {hidden_dim}.")
         self._config = {
@@ -196,7 +200,7 @@ class Pi0VLA(AbstractVLA):
         self.path = FlowPath("pi0")
         self.path.times(flow_steps)
 
-        self.vlm = vlm
+        self.vlm = check_vlm(vlm)
         self.modulates = time_conditioning == "modulation"
         self.expert = ActionExpert(
             vlm.attention_layout,
@@ -295,7 +299,7 @@ class Pi0VLA(AbstractVLA):
             ShapeError: If a tensor has another shape than the model was built for.
         """
         images = check_images(images, self.num_cameras)
-        texts = as_text_list(text or "", len(images))
+        texts = as_text_list(text, len(images))
         if self.state_mode == "text_bins":
             texts = self._prompts(texts, proprioception)
         return self.vlm.prefill(images, texts)
@@ -423,6 +427,7 @@ class Pi0VLA(AbstractVLA):
         losses: dict[str, Tensor] = {}
         if proprioception is not None:
             state = check_proprioception(proprioception, batch, self.state_dim)
+            state = state.to(self.action_in.weight.dtype)
             known, losses = self._tokenize(state, generator)
             hidden = torch.zeros(batch, 1, 1, dtype=torch.bool, device=known.device)
             if self.training:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vla_core.errors import ConfigError
+from vla_core.models.vlm.base import as_text_list
 
 # What stands around a question ("In: ...\nOut: ") is the VLM's own and comes from it.
 OPENVLA_PROMPT = "What action should the robot take to {}?"
@@ -24,13 +25,16 @@ def check_prompt_template(template: str) -> str:
     return template
 
 
-def fill_prompts(template: str, text: str | Sequence[str] | None) -> str | list[str]:
-    """Put instructions into a template.
+def fill_prompts(template: str, text: str | Sequence[str] | None, batch_size: int) -> list[str]:
+    """Put the instruction of each row into a template.
 
     Args:
         template: Text with one `{}`.
         text: One instruction for the whole batch, or one per row; None for the empty one.
+        batch_size: Number of rows.
+
+    Raises:
+        ShapeError: If the texts are no strings or not as many.
     """
-    if text is None or isinstance(text, str):
-        return template.replace("{}", text or "")
-    return [template.replace("{}", instruction) for instruction in text]
+    texts = as_text_list(text, batch_size)
+    return [template.replace("{}", instruction) for instruction in texts]

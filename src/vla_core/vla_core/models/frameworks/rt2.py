@@ -27,7 +27,13 @@ from torch import Tensor
 from vla_core.models.action_heads.discrete import ActionTokenHead, Bounds
 from vla_core.models.frameworks.action_tokens import ActionTokenDecoder, check_trainable
 from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.observations import check_images, padding_from, refuse_sampling
+from vla_core.models.frameworks.observations import (
+    check_images,
+    check_unread_state,
+    check_vlm,
+    padding_from,
+    refuse_sampling,
+)
 from vla_core.models.frameworks.prompts import check_prompt_template, fill_prompts
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.frameworks.state_features import StateFeatures
@@ -78,7 +84,7 @@ class RT2VLA(AbstractVLA):
         prompt_template: str = "{}",
     ) -> None:
         super().__init__()
-        self.vlm = vlm
+        self.vlm = check_vlm(vlm)
         self.action_head = ActionTokenHead(action_dim, chunk_size, action_bounds, num_bins)
         self.decoder = ActionTokenDecoder(vlm, self.action_head)
         self.state_token = None if state_dim is None else StateFeatures(state_dim, vlm.hidden_size)
@@ -203,8 +209,9 @@ class RT2VLA(AbstractVLA):
     ) -> VLMPrefix:
         """Let the VLM read images, instruction and state."""
         images = check_images(images, self.num_cameras)
-        prefix = self.vlm.prefill(images, fill_prompts(self.prompt_template, text))
+        prefix = self.vlm.prefill(images, fill_prompts(self.prompt_template, text, len(images)))
         if self.state_token is None:
+            check_unread_state(proprioception, len(images))
             return prefix
         token = self.state_token(proprioception, len(images)).to(prefix.features.dtype)
         return self.vlm.extend(token.unsqueeze(1), prefix).prefix

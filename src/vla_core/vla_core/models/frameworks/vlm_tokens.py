@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vla_core.errors import ConfigError, ShapeError
 from vla_core.models.frameworks.observations import check_images
-from vla_core.models.vlm.base import AbstractVLM, VLMOutput
+from vla_core.models.vlm.base import AbstractVLM, VLMOutput, as_text_list
 
 
 def encode_observation(
@@ -20,7 +20,8 @@ def encode_observation(
     Raises:
         ShapeError: If the images or the number of texts do not fit.
     """
-    return vlm.encode(check_images(images, num_cameras), text or "")
+    cameras = check_images(images, num_cameras)
+    return vlm.encode(cameras, as_text_list(text, len(cameras)))
 
 
 def check_vlm_features(vlm_features: VLMOutput, vlm: AbstractVLM) -> VLMOutput:

@@ -299,12 +299,16 @@ def as_camera_images(images: Tensor) -> Tensor:
     """Return images as [B, N, C, H, W], with N = 1 if they came without a camera axis.
 
     Raises:
-        ShapeError: If the rank, the channels or the dtype does not fit.
+        ShapeError: If the rank, the channels or the dtype does not fit, or an axis is empty.
     """
     if images.dim() not in (4, 5) or images.shape[-3] != 3:
         raise ShapeError(
             "images must be [B, 3, H, W] or [B, N, 3, H, W] (N cameras), "
             f"got {list(images.shape)}."
+        )
+    if 0 in images.shape:
+        raise ShapeError(
+            f"images must have at least one row, camera and pixel, got {list(images.shape)}."
         )
     if not images.is_floating_point():
         raise ShapeError(
@@ -314,13 +318,23 @@ def as_camera_images(images: Tensor) -> Tensor:
     return images if images.dim() == 5 else images.unsqueeze(1)
 
 
-def as_text_list(text: str | Sequence[str], batch_size: int) -> list[str]:
-    """Return one text per batch row; a single string is used for all of them.
+def as_text_list(text: str | Sequence[str] | None, batch_size: int) -> list[str]:
+    """Return one text per batch row; a single string is used for all, and None is empty text.
 
     Raises:
-        ShapeError: If the number of texts is not the batch size.
+        ShapeError: If the number of texts is not the batch size, or they are no strings.
     """
+    if text is None:
+        text = ""
+    if isinstance(text, (bytes, Mapping)) or not hasattr(text, "__iter__"):
+        raise ShapeError(
+            f"text must be one string or a list of {batch_size} (the batch size of images), "
+            f"got {type(text).__name__}."
+        )
     texts = [text] * batch_size if isinstance(text, str) else list(text)
+    if not all(isinstance(entry, str) for entry in texts):
+        kinds = sorted({type(entry).__name__ for entry in texts})
+        raise ShapeError(f"text must be strings, got a list of {', '.join(kinds)}.")
     if len(texts) != batch_size:
         raise ShapeError(
             f"text must be one string or a list of {batch_size} (the batch size of images), "

@@ -242,7 +242,7 @@ class TinyVLM(AbstractVLM):
 
     def _embed_images(self, images: Tensor) -> Tensor:
         batch, cameras = images.shape[:2]
-        pixels = images.flatten(0, 1)
+        pixels = images.flatten(0, 1).to(self.image_position.dtype)
         size = (self.image_size, self.image_size)
         if pixels.shape[-2:] != size:
             pixels = interpolate(pixels, size, mode="bilinear", antialias=True)

@@ -287,7 +287,7 @@ class TransformersVLM(AbstractVLM):
         ids, mask = padded_ids(self.tokenizer, texts, self.max_text_tokens)
         ids, mask = ids.to(images.device), mask.to(images.device)
 
-        pixels = self._resize(images.flatten(0, 1))
+        pixels = self._resize(images.flatten(0, 1).float())
         if self._recomputes():
             image_tokens = checkpoint(self.embed_images, pixels, use_reentrant=False)
         else:
