@@ -37,6 +37,15 @@ def test_table_names_frameworks_presets_and_units(capsys, monkeypatch):
     assert "gr00t" not in shown
 
 
+def test_nothing_is_cut_off_on_a_narrow_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run("openvla", "--runs", 1) == 0
+    shown = capsys.readouterr().out
+    assert "\u2026" not in shown
+    for part in ("framework", "parameters", "trained", "presets", "actions", "latency", "p95"):
+        assert part in shown.splitlines()[0]
+
+
 def test_reported_parameters_are_those_of_the_model():
     model = frameworks.build(framework_class("custom"), "seed")
     row = frameworks.describe(framework_class("custom"), "seed", runs=1)

@@ -158,7 +158,7 @@ def make_table(rows: list[dict[str, Any]], *, with_summary: bool) -> Table:
         table.add_column("what it is")
     table.add_column("parameters", justify="right", no_wrap=True)
     table.add_column("trained", justify="right", no_wrap=True)
-    table.add_column("presets", no_wrap=True)
+    table.add_column("presets")
     table.add_column("actions", justify="right", no_wrap=True)
     table.add_column("latency", justify="right", no_wrap=True)
     table.add_column("p95", justify="right", no_wrap=True)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from vla_core.errors import ConfigError, UnknownNameError
 from vla_core.models.vlm import TinyVLM, available_vlms, get_vlm, register_vlm, vlm_from_config
@@ -24,6 +25,21 @@ def test_unknown_name_is_refused_with_the_available_ones():
 def test_every_backend_has_the_size_tiny(name):
     pytest.importorskip("transformers")
     assert get_vlm(name, size="tiny").name == name
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", available_vlms())
+def test_every_backend_reads_on_a_cuda_device_what_it_reads_on_the_processor(name):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    pytest.importorskip("transformers")
+    vlm, images = get_vlm(name, size="tiny").eval(), torch.rand(2, 2, 3, 32, 32)
+    expected = vlm.encode(images, ["pick up the red block", "lift"])
+    read = vlm.to("cuda").encode(images.to("cuda"), ["pick up the red block", "lift"])
+    assert read.features.device.type == read.mask.device.type == "cuda"
+    assert torch.equal(read.mask.cpu(), expected.mask)
+    valid = expected.features[expected.mask]
+    torch.testing.assert_close(read.features.cpu()[expected.mask], valid, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize(
