@@ -182,6 +182,15 @@ BUILDERS = {
     "act resnet": partial(build_act, kl_weight=1.0, vision_encoder=SMALL_RESNET),
     "act reference": partial(build_act, "reference", vision_encoder=SMALL_RESNET),
     "custom": build_custom,
+    "custom vq": partial(
+        build_custom,
+        state_encoder={
+            "name": "VQStateEncoder",
+            "state_dim": STATE_DIM,
+            "output_dim": 32,
+            "num_codes": 16,
+        },
+    ),
     "gr00t": build_gr00t,
     "gr00t flow": partial(build_gr00t, process="flow", inference_steps=10),
     "gr00t adaln_cross ddim": partial(
@@ -210,6 +219,7 @@ LOSSES = {
     "act": {"reconstruction_loss": 1.0, "kl_loss": 1.0},
     "act reference": {"reconstruction_loss": 1.0, "kl_loss": 10.0},
     "custom": {"diffusion_loss": 1.0},
+    "custom vq": {"diffusion_loss": 1.0, "state_loss": 1.0},
     "gr00t": {"diffusion_loss": 1.0},
     "gr00t flow": {"flow_loss": 1.0},
     "gr00t reference": {"flow_loss": 1.0},

@@ -13,6 +13,7 @@ from vla_core.models.encoders.vision import (
     get_vision_encoder,
     register_vision_encoder,
 )
+from vla_core.models.encoders.vq_encoder import VQStateEncoder
 from vla_core.models.encoders.vq_state import VQStateTokenizer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "PatchVisionEncoder",
     "ResNetEncoder",
     "TokenMemory",
+    "VQStateEncoder",
     "VQStateTokenizer",
     "available_vision_encoders",
     "get_vision_encoder",

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from torch import Tensor
 
 from vla_core.models.components import Component
@@ -26,3 +27,17 @@ class AbstractStateEncoder(Component, ABC):
     @abstractmethod
     def forward(self, state: Tensor) -> Tensor:
         """Encode states [B, S] as features [B, output_dim]."""
+
+    def encode(
+        self, state: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Encode states, and say what learning the encoding itself adds to the loss.
+
+        Args:
+            state: Normalised states, [B, S].
+            generator: Source of random draws; None for the global one.
+
+        Returns:
+            The features, [B, output_dim], and a scalar, or None if there is nothing to add.
+        """
+        return self(state), None

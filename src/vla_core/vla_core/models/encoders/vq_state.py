@@ -132,7 +132,8 @@ class VQStateTokenizer(nn.Module):
 
     def encode(self, state: Tensor) -> Tensor:
         """Return the latents of states [B, S], each of unit variance, [B, T, code_dim]."""
-        latents = self.encoder(state).unflatten(-1, (self.num_tokens, self.code_dim))
+        latents = self.encoder(state.to(self.codebook.dtype))
+        latents = latents.unflatten(-1, (self.num_tokens, self.code_dim))
         return layer_norm(latents.float(), (self.code_dim,))
 
     @torch.no_grad()

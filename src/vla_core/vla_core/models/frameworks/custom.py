@@ -142,7 +142,8 @@ class CustomVLA(AbstractVLA):
 
         Returns:
             `features`, [B, feature_dim of the action head]; with actions also `loss` and its
-            components; without actions also `actions`, [B, A] or [B, K, A], without gradients.
+            components, among them `state_loss` where the state encoder has one; without actions
+            also `actions`, [B, A] or [B, K, A], without gradients.
 
         Raises:
             ShapeError: If a tensor has another shape than the model was built for.
@@ -153,7 +154,7 @@ class CustomVLA(AbstractVLA):
         """
         tokens = tokens_of(self.vlm, images, text, vlm_features, self.num_cameras)
         vision, language = self._read_tokens(tokens)
-        state = self._encode_state(proprioception, len(vision))
+        state, state_loss = self._encode_state(proprioception, len(vision), generator)
         features = self._process_features(vision, language, state)
         if features.shape[-1] != self.action_head.feature_dim:
             raise ConfigError(
@@ -161,6 +162,8 @@ class CustomVLA(AbstractVLA):
                 f"but action_head.feature_dim is {self.action_head.feature_dim}."
             )
         outputs = {"features": features}
+        if state_loss is not None:
+            outputs["state_loss"] = state_loss
         if actions is None:
             outputs["actions"] = self.action_head.predict_action(features, generator, **sampling)
             return outputs
@@ -202,10 +205,17 @@ class CustomVLA(AbstractVLA):
         action_is_pad: Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the action head's loss of the true actions, given `outputs['features']`."""
-        return self.action_head.compute_loss(
+        """Compute the action head's loss of the true actions, given `outputs['features']`.
+
+        A `state_loss` in the outputs, what the state encoder itself learns by, is added.
+        """
+        losses = self.action_head.compute_loss(
             outputs["features"], actions, action_is_pad, generator
         )
+        if "state_loss" not in outputs:
+            return losses
+        state_loss = outputs["state_loss"]
+        return {**losses, "loss": losses["loss"] + state_loss, "state_loss": state_loss}
 
     @torch.no_grad()
     def predict_action(
@@ -282,20 +292,24 @@ class CustomVLA(AbstractVLA):
         shape = (self.num_tokens, self.hidden_dim)
         return vision.unflatten(-1, shape), text.unflatten(-1, shape)
 
-    def _encode_state(self, proprioception: Tensor | None, batch_size: int) -> Tensor | None:
+    def _encode_state(
+        self, proprioception: Tensor | None, batch_size: int, generator: torch.Generator | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Return the encoded state and what its encoder adds to the loss."""
         if self.state_encoder is None or self.missing_state is None:
             if proprioception is not None:
                 raise ConfigError(
                     "proprioception was given, but the model has no state_encoder; give it one, "
                     "or state_dim, or leave proprioception out."
                 )
-            return None
+            return None, None
         missing = self.missing_state.expand(batch_size, -1)
         if proprioception is None:
-            return missing
+            return missing, None
         state = check_proprioception(proprioception, batch_size, self.state_encoder.state_dim)
         # Every parameter gets a gradient in every step, which distributed training asks for.
-        return self.state_encoder(state) + 0.0 * missing
+        encoded, loss = self.state_encoder.encode(state, generator)
+        return encoded + 0.0 * missing, loss
 
     def _check_fit(self, encoded_dim: int, state_dim: int | None, chunk_size: int | None) -> None:
         fusion, head, encoder = self.fusion_module, self.action_head, self.state_encoder
