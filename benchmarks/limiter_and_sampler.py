@@ -51,7 +51,7 @@ def main() -> None:
         marks = [time.perf_counter_ns()]
         target, target_velocity = sampler.sample(now_ns + tick_ns)
         marks.append(time.perf_counter_ns())
-        position, velocity, _ = limiter.limit(target, position, velocity, target_velocity)
+        position, velocity, *_ = limiter.limit(target, position, velocity, target_velocity)
         marks.append(time.perf_counter_ns())
         limiter.stop_trajectory(position, velocity)
         marks.append(time.perf_counter_ns())

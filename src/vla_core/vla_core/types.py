@@ -70,7 +70,8 @@ class ActionChunk:
     Attributes:
         actions: Targets in robot units, float64 [K, A].
         policy_actions: The same chunk in the normalised space of the policy, float32 [K, A].
-        joints: Names of the columns.
+        joints: Names of the columns, the contract's ``action_names``: joints, or the components of
+            the tool's pose and the grippers.
         dt_s: Time between two targets.
         stamp_ns: Stamp of the observation that the chunk answers.
         checkpoint_id: Short hash of the weights that made it.

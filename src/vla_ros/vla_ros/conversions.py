@@ -284,6 +284,7 @@ def action_chunk_message(
     image_stamps_ns: Mapping[str, int],
     state_stamp_ns: int,
     committed_steps: int = 0,
+    frame_id: str = "",
 ) -> ActionChunk:
     """Return a chunk as the message that policy_node publishes.
 
@@ -296,6 +297,7 @@ def action_chunk_message(
         image_stamps_ns: Stamp of every camera's frame, in the contract's order.
         state_stamp_ns: Stamp of the joint state.
         committed_steps: Leading steps that were fixed before inference.
+        frame_id: Frame of end-effector actions, the contract's base link.
 
     Raises:
         MessageError: The kind of action has no constant in the message.
@@ -316,6 +318,7 @@ def action_chunk_message(
         camera_stamps=[time_message(stamp) for stamp in image_stamps_ns.values()],
     )
     message.header.stamp = time_message(chunk.stamp_ns)
+    message.header.frame_id = frame_id
     message.inference_start_stamp = time_message(inference_start_ns)
     message.generation_stamp = time_message(generation_ns)
     message.joint_state_stamp = time_message(state_stamp_ns)

@@ -169,8 +169,8 @@ class SimRobotParameters:
     status_rate_hz: float = parameter("Rate of ~/status [Hz].", minimum=1.0, maximum=100.0)
     controller_distro: str = parameter(
         "ROS distribution whose joint_trajectory_controller defaults apply. Humble accepts a "
-        "trajectory that ends with a velocity, jazzy rejects it.",
-        choices=("humble", "jazzy"),
+        "trajectory that ends with a velocity, the others reject it; lyrical and rolling splice.",
+        choices=("humble", "jazzy", "kilted", "lyrical", "rolling"),
     )
     interpolate_from_desired_state: bool = parameter(
         "Whether a new trajectory starts from the desired state instead of the measured one, as "

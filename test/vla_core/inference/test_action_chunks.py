@@ -140,11 +140,92 @@ def test_without_a_fade_the_new_chunk_counts_at_once():
     np.testing.assert_allclose(sampler.sample(250 * MS), alone.sample(250 * MS), atol=1e-12)
 
 
-def test_old_curves_are_forgotten():
-    sampler = make_sampler()
+@pytest.mark.parametrize("blending", ["blend", "ensemble"])
+def test_old_curves_are_forgotten(blending):
+    sampler = make_sampler(blending=blending)
     for i in range(1, 100):
         sampler.add(make_chunk(stamp_ns=i * 40 * MS), now_ns=(i * 40 + 20) * MS)
-    assert len(sampler._curves) <= 5
+    assert len(sampler._members) <= {"blend": 5, "ensemble": 20}[blending]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("m", [-0.5, 0.01, 1.0])
+def test_ensemble_is_continuous_while_chunks_come_and_go(seed, m):
+    sampler = make_sampler(
+        make_chunk(random_actions(seed, 6)), blending="ensemble", ensemble_m=m, max_age_s=1.0
+    )
+    for i, num_steps in enumerate((4, 9, 5, 7)):
+        chunk = make_chunk(random_actions(seed + i, num_steps), stamp_ns=(i + 1) * 90 * MS)
+        sampler.add(chunk, now_ns=((i + 1) * 90 + 60) * MS)
+    assert_smooth(sampler, 430 * MS, 1700 * MS)
+
+
+def test_ensemble_is_the_weighted_mean_of_all_chunks_oldest_first():
+    chunks = [make_chunk(random_actions(i), stamp_ns=i * 100 * MS) for i in range(3)]
+    sampler = make_sampler(chunks[0], blending="ensemble", ensemble_m=0.5, max_age_s=2.0)
+    alone = []
+    for i, chunk in enumerate(chunks):
+        if i > 0:
+            sampler.add(chunk, now_ns=i * 100 * MS)
+        # By the second target it no longer matters where a chunk started.
+        alone.append(make_sampler(chunk, now_ns=i * 100 * MS).sample(700 * MS)[0])
+    weights = np.exp(-0.5 * np.arange(3))
+    expected = weights @ np.array(alone) / weights.sum()
+    np.testing.assert_allclose(sampler.sample(700 * MS)[0], expected, atol=1e-12)
+
+
+def test_chunk_that_has_ended_no_longer_counts_in_an_ensemble():
+    sampler = make_sampler(make_chunk(random_actions(0, 3)), blending="ensemble", max_age_s=2.0)
+    chunk = make_chunk(random_actions(1), stamp_ns=100 * MS)
+    sampler.add(chunk, now_ns=150 * MS)
+    alone = make_sampler(chunk, now_ns=150 * MS)
+    np.testing.assert_allclose(sampler.sample(700 * MS), alone.sample(700 * MS), atol=1e-12)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from((0.0, 0.01, 0.1, 0.9)),
+    st.integers(1, 12),
+    st.sampled_from((0.5, 3.0)),
+)
+def test_time_runs_ever_slower_towards_the_end_of_a_chunk(seed, slow_s, num_steps, max_age_s):
+    actions = random_actions(seed, num_steps)
+    sampler = make_sampler(make_chunk(actions), slow_s=slow_s, max_age_s=max_age_s)
+    plain = make_sampler(make_chunk(actions), max_age_s=max_age_s)
+    length_s = min(num_steps * DT_S, max_age_s)
+    slowed_s = min(slow_s, 0.5 * length_s)
+    paces = [sampler.pace(round(t * 1e9)) for t in np.linspace(0.0, length_s + slowed_s, 30)]
+    assert paces[0] == 1.0
+    assert (np.diff(paces) <= 1e-12).all()
+    before_ns = round((length_s - slowed_s) * 1e9) - 1
+    np.testing.assert_allclose(sampler.sample(before_ns), plain.sample(before_ns), atol=1e-6)
+    end, speed = sampler.sample(round((length_s + slowed_s) * 1e9) + 1)
+    np.testing.assert_allclose(end, plain.sample(round(length_s * 1e9))[0], atol=1e-5)
+    if slowed_s > 0.0:
+        np.testing.assert_allclose(speed, 0.0, atol=1e-5)
+        assert sampler.pace(round(length_s * 1e9)) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_slowing_down_is_continuous():
+    assert_smooth(make_sampler(make_chunk(random_actions(3)), slow_s=0.4), 0, 1900 * MS)
+
+
+def test_a_new_chunk_is_followed_at_full_pace_again():
+    sampler = make_sampler(slow_s=0.2)
+    assert sampler.pace(550 * MS) < 1.0
+    sampler.add(make_chunk(stamp_ns=500 * MS), now_ns=550 * MS)
+    assert sampler.pace(560 * MS) == 1.0
+    assert_smooth(sampler, 300 * MS, 900 * MS)
+
+
+def test_targets_are_followed_instead_of_the_actions_they_were_made_from():
+    sampler = ChunkSampler(JOINTS, max_age_s=2.0)
+    chunk = make_chunk(np.zeros((4, 2)), kind="joint_delta")
+    sampler.add(chunk, now_ns=0, start=np.zeros(2), targets=np.full((4, 2), 0.5))
+    np.testing.assert_allclose(sampler.sample(100 * MS)[0], 0.5)
+    with pytest.raises(ChunkError, match=r"targets must be \[4, 2\], got \[3, 2\]"):
+        sampler.add(chunk, now_ns=0, targets=np.zeros((3, 2)))
 
 
 def test_switch_jump_is_the_largest_distance_between_the_curves():
@@ -201,7 +282,11 @@ def chunk_with(value):
         (chunk_with(np.nan), 1, r"finite, got nan for joint_2 in step 3"),
         (chunk_with(np.inf), 1, r"finite, got inf for joint_2 in step 3"),
         (make_chunk(stamp_ns=100 * MS, joints=JOINTS[::-1]), 1, r"joint_1, joint_2 in this order"),
-        (make_chunk(stamp_ns=100 * MS, kind="joint_delta"), 1, r"'joint_delta' is not executed"),
+        (
+            make_chunk(stamp_ns=100 * MS, kind="joint_delta"),
+            1,
+            r"'joint_delta' must be given as joint targets",
+        ),
         (make_chunk(stamp_ns=-500 * MS), 1, r"of the last 0\.6 s.*is 0\.700 s old"),
         (make_chunk(stamp_ns=900 * MS), 1, r"0\.700 s in the future; synchronise the clocks"),
     ],
@@ -242,7 +327,10 @@ def test_a_cleared_sampler_is_as_new():
     ("overrides", "message"),
     [
         ({"interpolation": "spline"}, "'spline' is unknown; available: 'cubic', 'linear'"),
+        ({"blending": "mean"}, "'mean' is unknown; available: 'blend', 'ensemble'"),
+        ({"ensemble_m": float("nan")}, "ensemble_m must be finite"),
         ({"blend_s": -0.1}, "blend_s must not be negative"),
+        ({"slow_s": -0.1}, "slow_s must not be negative"),
         ({"max_age_s": 0.0}, "max_age_s must be positive"),
     ],
 )

@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 
 from vla_core.errors import ConfigError, ShapeError
-from vla_core.sim.trajectory_controller import TrajectoryController, TrajectoryRejectedError
+from vla_core.sim.trajectory_controller import (
+    DISTROS,
+    TrajectoryController,
+    TrajectoryRejectedError,
+)
 
 JOINTS = ("a", "b")
 NOW = 1_700_000_000_000_000_000
@@ -97,7 +101,7 @@ def test_humble_accepts_a_trajectory_that_ends_moving_and_holds_its_last_positio
 
 
 def test_unknown_distro_is_refused_with_the_available_ones():
-    with pytest.raises(ConfigError, match=r"'kinetic'.*humble, jazzy"):
+    with pytest.raises(ConfigError, match=r"'kinetic'.*humble, jazzy, kilted, lyrical, rolling"):
         TrajectoryController(JOINTS, (0.0, 0.0), distro="kinetic")
 
 
@@ -227,7 +231,7 @@ def test_last_point_is_held_at_rest_after_the_end():
         np.testing.assert_array_equal(velocities, (0.0, 0.0))
 
 
-@pytest.mark.parametrize("distro", ["humble", "jazzy"])
+@pytest.mark.parametrize("distro", DISTROS)
 def test_replacing_from_the_desired_state_keeps_position_and_velocity(distro):
     controller = TrajectoryController(JOINTS, (0.0, 0.0), distro=distro)
     ramp = [make_point(1.0, (1.0, 1.0), (1.0, 1.0)), make_point(2.0, (1.5, 1.5), (0.0, 0.0))]
@@ -238,6 +242,58 @@ def test_replacing_from_the_desired_state_keeps_position_and_velocity(distro):
     positions, velocities = controller.sample(at(0.5 + 1e-6))
     np.testing.assert_allclose(positions, old_positions, atol=1e-5)
     np.testing.assert_allclose(velocities, old_velocities, atol=1e-4)
+
+
+RAMP = [make_point(1.0, (1.0, 1.0), (1.0, 1.0)), make_point(2.0, (1.5, 1.5), (0.0, 0.0))]
+
+
+@pytest.mark.parametrize("distro", ["lyrical", "rolling"])
+def test_newest_distros_skip_no_point_of_a_stamp_in_the_past(distro):
+    controller = TrajectoryController(JOINTS, (0.0, 0.0), distro=distro)
+    controller.replace(make_trajectory(RAMP), NOW)
+    controller.sample(NOW)
+    before = controller.sample(at(0.5))[0]
+    points = [make_point(0.2, (2.0, 2.0)), make_point(1.0, (3.0, 3.0))]
+    controller.replace(make_trajectory(points, stamp_ns=at(0.0)), at(0.5))
+    np.testing.assert_allclose(controller.sample(at(0.5))[0], before)
+    np.testing.assert_allclose(controller.sample(at(0.7))[0], (2.0, 2.0))
+
+
+def test_newest_distros_follow_the_old_trajectory_until_the_stamp_one_update_late():
+    controller = TrajectoryController(JOINTS, (0.0, 0.0), distro="lyrical")
+    controller.replace(make_trajectory(RAMP), NOW)
+    alone = TrajectoryController(JOINTS, (0.0, 0.0), distro="lyrical")
+    alone.replace(make_trajectory(RAMP), NOW)
+    for each in (controller, alone):
+        positions_over(each, [0.0, 0.49])
+    points = [make_point(0.1, (0.0, 0.0), (0.0, 0.0)), make_point(0.2, (0.1, 0.1), (0.0, 0.0))]
+    controller.replace(make_trajectory(points, stamp_ns=at(0.9)), at(0.495))
+    np.testing.assert_allclose(
+        positions_over(controller, [0.5, 0.7, 0.9]), positions_over(alone, [0.49, 0.69, 0.89])
+    )
+    np.testing.assert_allclose(controller.sample(at(1.0))[0], (0.0, 0.0), atol=1e-12)
+
+
+def test_newest_distros_replace_a_trajectory_of_one_point_at_once():
+    controllers = [
+        TrajectoryController(JOINTS, (0.0, 0.0), distro=d) for d in ("jazzy", "lyrical")
+    ]
+    found = []
+    for controller in controllers:
+        controller.replace(make_trajectory([make_point(1.0, (1.0, 1.0))]), NOW)
+        positions_over(controller, [0.0, 0.4])
+        controller.replace(make_trajectory(GOOD, stamp_ns=at(0.35)), at(0.5))
+        found.append(positions_over(controller, [0.5, 0.52, 0.6]))
+    np.testing.assert_array_equal(*found)
+
+
+def test_of_two_messages_between_two_samples_only_the_newer_counts():
+    controller = TrajectoryController(JOINTS, (0.0, 0.0), distro="lyrical")
+    controller.replace(make_trajectory(RAMP), NOW)
+    positions_over(controller, [0.0, 0.49])
+    controller.replace(make_trajectory([make_point(0.1, (9.0, 9.0))]), at(0.491))
+    controller.replace(make_trajectory(GOOD), at(0.492))
+    np.testing.assert_allclose(positions_over(controller, [0.5, 0.71])[-1], (0.2, 0.2))
 
 
 def test_replacing_from_the_measured_state_pulls_the_command_back_by_the_tracking_error():

@@ -3,70 +3,38 @@
 
 A chunk is placed in time by the stamp of its observation: steps that are past when it arrives are
 never executed, and no step index is ever counted. A new chunk is faded in over the old one, which
-goes on being sampled meanwhile, so that position and velocity stay continuous.
+goes on being sampled meanwhile, so that position and velocity stay continuous. Where nothing new
+has come by the end of a chunk, its time runs ever slower instead of ending at full speed.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import ChunkError, ConfigError
+from vla_core.inference.chunk_curve import INTERPOLATIONS, ChunkCurve
 from vla_core.types import ActionChunk
 
-INTERPOLATIONS = ("cubic", "linear")
-EXECUTED_KINDS = ("joint_position",)
+BLENDINGS = ("blend", "ensemble")
 _DT_RANGE_S = (1e-3, 10.0)
 _LARGEST_TARGET = 1e4  # rad or m: what no robot means and no arithmetic trips over
 
 
-class ChunkCurve:
-    """One chunk as a curve through its targets.
+@dataclass(slots=True)
+class _Member:
+    """A curve that counts from its arrival on, and until it leaves or what follows has taken over.
 
-    Args:
-        chunk: The chunk; ``actions[k]`` is reached at ``stamp_ns + (k + 1) * dt_s``.
-        start: Positions at ``stamp_ns``, [A].
-        interpolation: ``'cubic'`` has a continuous velocity and never leaves the range between
-            two neighbouring targets (Fritsch and Carlson, 1980); ``'linear'`` has straight lines.
+    In an ensemble it fades out from ``leaving_ns`` on: its end, but not before the next arrives.
     """
 
-    def __init__(
-        self, chunk: ActionChunk, start: NDArray[np.float64], interpolation: str = "cubic"
-    ) -> None:
-        self.stamp_ns = chunk.stamp_ns
-        self._dt_s = chunk.dt_s
-        knots = np.vstack((start, chunk.actions))
-        steps = np.diff(knots, axis=0)  # [K, A]
-        if interpolation == "linear":
-            curves = [knots[:-1], steps, np.zeros_like(steps), np.zeros_like(steps)]
-        else:
-            slopes = _monotone_slopes(steps)
-            before, after = slopes[:-1], slopes[1:]
-            curves = [
-                knots[:-1],
-                before,
-                3.0 * steps - 2.0 * before - after,
-                before + after - 2.0 * steps,
-            ]
-        self._coefficients = np.stack(curves, axis=1)  # [K, 4, A], rising powers
-        self._start = knots[0]
-        self._end = knots[-1]
-
-    def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return positions and velocities at a time, at rest before the start and past the end."""
-        steps = (t_ns - self.stamp_ns) * 1e-9 / self._dt_s
-        if steps < 0.0:
-            return self._start.copy(), np.zeros_like(self._start)
-        index = int(steps)
-        if index >= len(self._coefficients):
-            return self._end.copy(), np.zeros_like(self._end)
-        u = steps - index
-        c0, c1, c2, c3 = self._coefficients[index]
-        positions = ((c3 * u + c2) * u + c1) * u + c0
-        velocities = ((3.0 * c3 * u + 2.0 * c2) * u + c1) / self._dt_s
-        return positions, velocities
+    curve: ChunkCurve
+    arrival_ns: int
+    leaving_ns: int
 
 
 class ChunkSampler:
@@ -77,9 +45,15 @@ class ChunkSampler:
         max_age_s: Age of an observation after which its chunk must not be executed any more.
         blend_s: Duration of the fade from the old chunk to the new one; 0 switches at once.
         interpolation: Between two targets, one of ``INTERPOLATIONS``.
+        blending: ``'blend'``: the newest chunk counts once it is faded in. ``'ensemble'``: all
+            that have not ended count, with weights exp(-m * i), i = 0 for the oldest one
+            (ACT, arXiv:2304.13705); blend_s then is how long each takes to enter and to leave.
+        ensemble_m: The m of the weights: positive values trust the older chunks more, 0 all
+            alike, negative ones the younger.
+        slow_s: Time before the end of the newest chunk from which on it is followed ever slower.
 
     Raises:
-        ConfigError: A duration is out of range, or the interpolation is unknown.
+        ConfigError: A number is out of range, or a choice is unknown.
     """
 
     def __init__(
@@ -89,26 +63,37 @@ class ChunkSampler:
         max_age_s: float,
         blend_s: float = 0.1,
         interpolation: str = "cubic",
+        blending: str = "blend",
+        ensemble_m: float = 0.01,
+        slow_s: float = 0.0,
     ) -> None:
-        if interpolation not in INTERPOLATIONS:
-            available = ", ".join(repr(name) for name in INTERPOLATIONS)
-            raise ConfigError(
-                f"interpolation {interpolation!r} is unknown; available: {available}."
-            )
+        for name, value, choices in (
+            ("interpolation", interpolation, INTERPOLATIONS),
+            ("blending", blending, BLENDINGS),
+        ):
+            if value not in choices:
+                available = ", ".join(repr(choice) for choice in choices)
+                raise ConfigError(f"{name} {value!r} is unknown; available: {available}.")
         if not max_age_s > 0.0:
             raise ConfigError(f"max_age_s must be positive, got {max_age_s!r}.")
         if not blend_s >= 0.0:
             raise ConfigError(f"blend_s must not be negative, got {blend_s!r}.")
+        if not slow_s >= 0.0:
+            raise ConfigError(f"slow_s must not be negative, got {slow_s!r}.")
+        if not math.isfinite(ensemble_m):
+            raise ConfigError(f"ensemble_m must be finite, got {ensemble_m!r}.")
         self.joints = tuple(joints)
         self.max_age_s = max_age_s
         self._max_age_ns = round(max_age_s * 1e9)
         self.blend_s = blend_s
         self.interpolation = interpolation
+        self.slow_s = slow_s
+        self._is_ensemble = blending == "ensemble"
+        self._ensemble_m = ensemble_m
         self.switch_jump = 0.0
         self._chunk: ActionChunk | None = None
         self._epoch = 0
-        # Each curve fades in over those before it from its arrival on.
-        self._curves: list[tuple[ChunkCurve, int]] = []
+        self._members: list[_Member] = []
 
     @property
     def chunk(self) -> ActionChunk | None:
@@ -127,6 +112,7 @@ class ChunkSampler:
         now_ns: int,
         epoch: int = 0,
         start: NDArray[np.float64] | None = None,
+        targets: NDArray[np.float64] | None = None,
     ) -> None:
         """Take over a new chunk and fade to it from now on.
 
@@ -140,13 +126,17 @@ class ChunkSampler:
                 expired its epoch does not count, so that a restarted policy may begin again at 0.
             start: Positions at the stamp of the chunk, [A]. None takes the held curve's, which
                 needs one that has not expired.
+            targets: What the chunk asks for as joint positions, [K, A]; None if its actions are
+                that already.
 
         Raises:
-            ChunkError: The chunk is late, out of order, not finite, for other joints or of a kind
-                that is not executed. The held chunk stays as it is.
+            ChunkError: The chunk is late, out of order, not finite, for other joints, or no joint
+                positions. The held chunk stays as it is.
         """
         held = None if self.expired(now_ns) else self._chunk
-        self._require_usable(chunk, now_ns)
+        if targets is None:
+            targets = self._positions_of(chunk)
+        self._require_usable(chunk, targets, now_ns)
         if held is not None:
             self._require_newer(chunk, epoch, held)
         if start is None:
@@ -159,15 +149,26 @@ class ChunkSampler:
             raise ChunkError(
                 f"start must be {len(self.joints)} finite positions, got {start.tolist()}."
             )
-        curve = ChunkCurve(chunk, start, self.interpolation)
+        curve = ChunkCurve(
+            chunk.stamp_ns,
+            chunk.dt_s,
+            targets,
+            start,
+            interpolation=self.interpolation,
+            max_age_s=self.max_age_s,
+            slow_s=self.slow_s,
+        )
         self.switch_jump = 0.0
         if held is None:
-            self._curves = [(curve, now_ns)]
+            self._members.clear()
         else:
             jump = np.abs(curve.sample(now_ns)[0] - self._evaluate(now_ns)[0])
             self.switch_jump = float(jump.max())
             self._forget_faded(now_ns)
-            self._curves.append((curve, now_ns))
+            newest = self._members[-1]
+            newest.leaving_ns = max(newest.leaving_ns, now_ns)
+        leaving_ns = chunk.stamp_ns + round(curve.length_s * 1e9)
+        self._members.append(_Member(curve, now_ns, leaving_ns))
         self._chunk, self._epoch = chunk, epoch
 
     def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -185,9 +186,13 @@ class ChunkSampler:
         Raises:
             ChunkError: There is no chunk.
         """
-        if not self._curves:
+        if not self._members:
             raise ChunkError("there is no chunk to sample; add one first.")
         return self._evaluate(t_ns)
+
+    def pace(self, t_ns: int) -> float:
+        """Return how fast the newest chunk's time runs: less than 1 when its end is near."""
+        return self._members[-1].curve.pace(t_ns) if self._members else 1.0
 
     def age_s(self, t_ns: int) -> float:
         """Return the age of the newest chunk's observation, infinite without a chunk."""
@@ -201,19 +206,50 @@ class ChunkSampler:
 
     def clear(self) -> None:
         """Forget every chunk; the next one may have any epoch."""
-        self._chunk, self._epoch, self._curves, self.switch_jump = None, 0, [], 0.0
+        self._chunk, self._epoch, self._members, self.switch_jump = None, 0, [], 0.0
 
     def _evaluate(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        position, velocity = self._curves[0][0].sample(t_ns)
-        for curve, arrival_ns in self._curves[1:]:
-            weight, weight_rate = self._fade(t_ns - arrival_ns)
+        if self._is_ensemble and len(self._members) > 1:
+            return self._mean(t_ns)
+        position, velocity = self._members[0].curve.sample(t_ns)
+        for member in self._members[1:]:
+            weight, weight_rate = self._fade(t_ns - member.arrival_ns)
             if weight == 0.0:
                 continue
-            new_position, new_velocity = curve.sample(t_ns)
+            new_position, new_velocity = member.curve.sample(t_ns)
             gap = new_position - position
             velocity = velocity + weight * (new_velocity - velocity) + weight_rate * gap
             position = position + weight * gap
         return position, velocity
+
+    def _mean(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the weighted mean of all members.
+
+        That the oldest leaves, which makes each other one i lower, changes all weights by the same
+        factor, and so nothing.
+        """
+        coefficients, numbers = [], []
+        newest = len(self._members) - 1
+        for index, member in enumerate(self._members):
+            enter, enter_rate = self._fade(t_ns - member.arrival_ns) if index > 0 else (1.0, 0.0)
+            leave, leave_rate = (
+                self._fade(t_ns - member.leaving_ns) if index < newest else (0.0, 0.0)
+            )
+            scale = math.exp(-self._ensemble_m * index)
+            weight = scale * enter * (1.0 - leave)
+            rate = scale * (enter_rate * (1.0 - leave) - enter * leave_rate)
+            if weight > 0.0:
+                cubic, u, u_rate = member.curve.piece(t_ns)
+                coefficients.append(cubic)
+                numbers.append((u, u_rate, weight, rate))
+        c0, c1, c2, c3 = np.moveaxis(np.stack(coefficients), 1, 0)  # [C, A] each
+        u, u_rate, weights, rates = np.array(numbers).T[:, :, None]  # [C, 1] each
+        positions = ((c3 * u + c2) * u + c1) * u + c0
+        velocities = ((3.0 * c3 * u + 2.0 * c2) * u + c1) * u_rate
+        total = weights.sum()
+        position = (weights * positions).sum(axis=0) / total
+        change = weights * velocities + rates * (positions - position)
+        return position, change.sum(axis=0) / total
 
     def _fade(self, elapsed_ns: int) -> tuple[float, float]:
         """Return the weight of a curve and its rate of change, flat at both ends."""
@@ -226,29 +262,46 @@ class ChunkSampler:
         return u * u * (3.0 - 2.0 * u), 6.0 * u * (1.0 - u) / self.blend_s
 
     def _forget_faded(self, now_ns: int) -> None:
-        for index in range(len(self._curves) - 1, 0, -1):
-            if self._fade(now_ns - self._curves[index][1])[0] == 1.0:
-                del self._curves[:index]
+        """Drop what no longer counts: all before one that is faded in, or those that have left."""
+        if self._is_ensemble:
+            while (
+                len(self._members) > 1
+                and self._fade(now_ns - self._members[0].leaving_ns)[0] == 1.0
+            ):
+                del self._members[0]
+            return
+        for index in range(len(self._members) - 1, 0, -1):
+            if self._fade(now_ns - self._members[index].arrival_ns)[0] == 1.0:
+                del self._members[:index]
                 return
 
-    def _require_usable(self, chunk: ActionChunk, now_ns: int) -> None:
-        if chunk.kind not in EXECUTED_KINDS:
+    def _positions_of(self, chunk: ActionChunk) -> NDArray[np.float64]:
+        if chunk.kind != "joint_position":
             raise ChunkError(
-                f"action kind {chunk.kind!r} is not executed; executed: "
-                f"{', '.join(repr(kind) for kind in EXECUTED_KINDS)}."
+                f"actions of kind {chunk.kind!r} must be given as joint targets as well."
             )
         if chunk.joints != self.joints:
             raise ChunkError(
                 f"chunk must be for joints {', '.join(self.joints)} in this order, "
                 f"got {', '.join(chunk.joints)}."
             )
-        if not np.isfinite(chunk.actions).all():
-            step, joint = np.argwhere(~np.isfinite(chunk.actions))[0]
+        return chunk.actions
+
+    def _require_usable(
+        self, chunk: ActionChunk, targets: NDArray[np.float64], now_ns: int
+    ) -> None:
+        if targets.shape != (len(chunk.actions), len(self.joints)):
             raise ChunkError(
-                f"actions must be finite, got {chunk.actions[step, joint]} for "
+                f"targets must be [{len(chunk.actions)}, {len(self.joints)}], "
+                f"got {list(targets.shape)}."
+            )
+        if not np.isfinite(targets).all():
+            step, joint = np.argwhere(~np.isfinite(targets))[0]
+            raise ChunkError(
+                f"actions must be finite, got {targets[step, joint]} for "
                 f"{self.joints[joint]} in step {step}."
             )
-        largest = float(np.abs(chunk.actions).max())
+        largest = float(np.abs(targets).max())
         if largest > _LARGEST_TARGET:
             raise ChunkError(f"actions must be within +-{_LARGEST_TARGET:g}, got {largest:g}.")
         if not _DT_RANGE_S[0] <= chunk.dt_s <= _DT_RANGE_S[1]:
@@ -276,18 +329,3 @@ class ChunkSampler:
         if chunk.stamp_ns < held.stamp_ns:
             late_s = (held.stamp_ns - chunk.stamp_ns) * 1e-9
             raise ChunkError(f"chunk is out of order: {late_s:.3f} s older than the one held.")
-
-
-def _monotone_slopes(steps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return slopes at the knots per step, [K + 1, A], that do not overshoot any knot.
-
-    The mean of the neighbouring steps (Catmull and Rom), 0 where they turn round, at most three
-    times the smaller one (Fritsch and Carlson), and 0 at the end, where the curve comes to rest.
-    """
-    slopes = np.zeros((len(steps) + 1, steps.shape[1]))
-    slopes[0] = steps[0]
-    before, after = steps[:-1], steps[1:]
-    bound = 3.0 * np.minimum(np.abs(before), np.abs(after))
-    mean = np.clip(0.5 * (before + after), -bound, bound)
-    slopes[1:-1] = np.where(before * after > 0.0, mean, 0.0)
-    return slopes

@@ -1,70 +1,37 @@
 # SPDX-License-Identifier: MIT
 """What the arm is told in every tick: follow the chunk, or stop and hold, always within limits.
 
-Every tick plans a few ticks ahead and ends the plan with a stop, so that an arm that hears nothing
-more comes to rest by itself. The next tick starts from what this one has promised for it: the
-commands are one continuous curve, whatever happens between two ticks. No ROS and no torch here.
+Here is decided whether to follow or to stop, and what: how the commands then move is `Motion`'s.
+What goes wrong costs as little as it can: a chunk that comes late is faded in, one whose successor
+is missing is followed ever slower, and only then the arm stops. No ROS and no torch here.
 """
 
 from __future__ import annotations
 
-import enum
 import math
 from collections import deque
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import ChunkError, ConfigError, SafetyError
-from vla_core.inference.action_chunks import EXECUTED_KINDS, ChunkSampler
+from vla_core.inference.action_chunks import ChunkSampler
+from vla_core.inference.command_tick import CommandMode, CommandTick
+from vla_core.inference.grippers import BinaryGrippers
+from vla_core.inference.joint_targets import ActionReader
+from vla_core.inference.motion import Cut, Motion
 from vla_core.inference.motor import MotorControl
-from vla_core.inference.safety import CommandLimiter
+from vla_core.inference.workspace import Workspace
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.kinematics import limits_and_chain
 from vla_core.types import ActionChunk
+
+__all__ = ["CommandMode", "CommandStream", "CommandTick"]
 
 # A controller may lose a message (its reader is best effort), so a stop is said more than once.
 _MIN_STOP_TICKS = 3
 
-
-class CommandMode(enum.IntEnum):
-    """What the arm is doing; the numbers are those of ``vla_msgs/CommandStatus``."""
-
-    WAITING = 0
-    EXECUTING = 1
-    STOPPING = 2
-    HOLDING = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CommandTick:
-    """What one tick decided.
-
-    Attributes:
-        mode: What the arm is doing.
-        reason: Why, for a human; empty when it executes normally.
-        plan: Positions and velocities for 1, 2, ... ticks from now, float64 [M, A] each, at rest
-            at the end; None: stay silent.
-        position: Command for this instant, [A]; None when nothing is commanded.
-        velocity: Its velocity, [A]; None when nothing is commanded.
-        limited_joints: Joints that a limit kept from their target.
-        switch_jump: Largest distance between the old and the new chunk if this tick is the first
-            with a new one, else 0.
-        chunk_sequence: Sequence of the chunk that is executed, 0 for none.
-        chunk_age_s: Age of the newest chunk's observation, NaN for none.
-        state_age_s: Age of the newest joint state, infinite for none.
-    """
-
-    mode: CommandMode
-    reason: str
-    plan: tuple[NDArray[np.float64], NDArray[np.float64]] | None
-    position: NDArray[np.float64] | None
-    velocity: NDArray[np.float64] | None
-    limited_joints: tuple[str, ...]
-    switch_jump: float
-    chunk_sequence: int
-    chunk_age_s: float
-    state_age_s: float
+_NO_CUT = Cut((), (), 0.0, True)
 
 
 class CommandStream:
@@ -72,7 +39,14 @@ class CommandStream:
 
     Args:
         contract: The robot: joints, limits, rate, and how old chunks and joint states may be.
+        urdf: Text of the URDF, whose limits count where they are stricter; None reads what the
+            contract's kinematics name, if they name something.
         blend_s: Duration of the fade from one chunk to the next.
+        blending: How chunks are merged, one of ``action_chunks.BLENDINGS``.
+        ensemble_m: Decay of the weights of an ensemble.
+        slow_s: Time before the end of a chunk from which on it is followed ever slower, if no
+            other has come.
+        start_speed: Share of the velocity limits with which a motion approaches its first target.
         num_lookahead: Ticks that are planned along the chunk before the stop, at least 3: of two
             messages one may be lost.
         max_tracking_error: How far any joint may be from its command before the arm is stopped,
@@ -81,37 +55,54 @@ class CommandStream:
             for other policies.
 
     Raises:
-        ConfigError: An argument is out of range, or the contract's kind of action is not executed.
+        ConfigError: An argument is out of range, or contract and URDF do not fit each other.
     """
 
     def __init__(
         self,
         contract: RobotContract,
         *,
+        urdf: str | None = None,
         blend_s: float = 0.1,
+        blending: str = "blend",
+        ensemble_m: float = 0.01,
+        slow_s: float = 0.1,
+        start_speed: float = 0.5,
         num_lookahead: int = 3,
         max_tracking_error: float = 0.5,
         motor: MotorControl | None = None,
     ) -> None:
-        if contract.action.kind not in EXECUTED_KINDS:
-            raise ConfigError(
-                f"action kind {contract.action.kind!r} of robot '{contract.robot}' is not "
-                f"executed; executed: {', '.join(repr(kind) for kind in EXECUTED_KINDS)}."
-            )
         if num_lookahead < 3:
             raise ConfigError(f"num_lookahead must be at least 3, got {num_lookahead}.")
         if not max_tracking_error > 0.0:
             raise ConfigError(f"max_tracking_error must be positive, got {max_tracking_error!r}.")
+        if not 0.0 < start_speed <= 1.0:
+            raise ConfigError(f"start_speed must be above 0 and at most 1, got {start_speed!r}.")
         self.contract = contract
         self.joints = contract.action.joints
         self._dt_ns = round(contract.command.dt_s * 1e9)
         self._num_lookahead = num_lookahead
         self._max_tracking_error = max_tracking_error
-        self._limiter = CommandLimiter(contract.action_limits, contract.command.dt_s)
-        self._sampler = ChunkSampler(
-            self.joints, max_age_s=contract.action.max_age_s, blend_s=blend_s
-        )
+        self._start_speed = start_speed
+        self._is_strict = contract.safety.limit_mode == "strict"
+        limits, chain = limits_and_chain(contract, urdf)
+        workspace = None
+        if contract.workspace is not None and chain is not None:
+            workspace = Workspace(contract.workspace, chain, limits)
         self._motor = motor
+        self._reader = ActionReader(contract, limits, chain, workspace)
+        self._motion = Motion(limits, contract.command.dt_s, workspace)
+        self._lead_ns = round(self._motion.lead_s * 1e9)
+        self._is_gripper = np.array([joint in contract.grippers for joint in self.joints])
+        self._grippers = BinaryGrippers(contract)
+        self._sampler = ChunkSampler(
+            self.joints,
+            max_age_s=contract.action.max_age_s,
+            blend_s=blend_s,
+            blending=blending,
+            ensemble_m=ensemble_m,
+            slow_s=slow_s,
+        )
         self._mode = CommandMode.WAITING
         self._reason = ""
         self._epoch = -1
@@ -120,13 +111,13 @@ class CommandStream:
         self._refusal = ""
         self._no_chunk_reason = "no action chunk was received yet"
         self._is_new_chunk = False
+        self._is_starting = False
+        self._tool_cut_m = 0.0
+        self._target: NDArray[np.float64] | None = None
         self._measured: NDArray[np.float64] | None = None
         self._measured_ns = 0
         self._state_fault = ""
         self._blocked_reason = ""
-        self._position: NDArray[np.float64] | None = None
-        self._velocity = np.zeros(len(self.joints))
-        self._plan: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         self._num_stop_ticks = 0
         # Long enough for the command that was in force when the oldest usable state was measured.
         remembered_s = max(contract.state.max_age_s, contract.action.max_age_s)
@@ -176,9 +167,14 @@ class CommandStream:
             self._no_chunk_reason = "no chunk of the newest instruction was received yet"
             self._epoch, self._blocked_reason = epoch, ""
         self._epoch_heard_ns = now_ns
-        self._sampler.add(
-            chunk, now_ns=now_ns, epoch=epoch, start=self._start_of(chunk.stamp_ns, now_ns)
-        )
+        self._reader.require_readable(chunk)
+        start = self._start_of(chunk, now_ns)
+        targets, tool_cut_m, excess = self._reader.joint_targets(chunk, start)
+        if excess and self._is_strict:
+            self._block(f"a chunk is out of limits: {excess}")
+            raise ChunkError(self._blocked_reason)
+        self._sampler.add(chunk, now_ns=now_ns, epoch=epoch, start=start, targets=targets)
+        self._tool_cut_m = tool_cut_m
         self._sequence, self._refusal, self._is_new_chunk = sequence, "", True
 
     def refuse_chunk(self, reason: str) -> None:
@@ -219,31 +215,26 @@ class CommandStream:
             num_elapsed: Ticks since the last call, more than 1 after the caller was late: the arm
                 has meanwhile followed the plan.
         """
-        self._advance(num_elapsed)
+        self._motion.advance(num_elapsed)
         self._check_tracking()
-        limited: tuple[str, ...] = ()
-        jump = 0.0
+        self._target = None
+        cut, jump = _NO_CUT, 0.0
         fault = self._find_fault(now_ns)
         if not fault:
             jump = self._sampler.switch_jump if self._is_new_chunk else 0.0
             self._is_new_chunk = False
             try:
-                limited = self._follow_chunk(now_ns)
+                cut = self._follow_chunk(now_ns)
             except SafetyError as error:
                 self._sampler.clear()
                 fault = self._no_chunk_reason = str(error)
+            else:
+                fault = self._blocked_reason
         if fault:
-            self._stop_or_stay(fault)
-        if self._plan is not None and self._position is not None:
-            self._history.append((now_ns, self._position))
-        return self._report(now_ns, limited, jump)
-
-    def _advance(self, num_elapsed: int) -> None:
-        """Move to the state that the last plan promised for this instant."""
-        if self._plan is not None:
-            positions, velocities = self._plan
-            index = min(num_elapsed, len(positions)) - 1
-            self._position, self._velocity = positions[index], velocities[index]
+            cut = self._stop_or_stay(fault)
+        if self._motion.plan is not None and self._motion.position is not None:
+            self._history.append((now_ns, self._motion.position))
+        return self._report(now_ns, cut, jump)
 
     def _is_overtaken(self, epoch: int, now_ns: int) -> bool:
         silence_ns = now_ns - self._epoch_heard_ns
@@ -291,84 +282,127 @@ class CommandStream:
 
     def _commanded_at(self, stamp_ns: int) -> NDArray[np.float64] | None:
         """Return the command that was in force at a time, None before the first of this motion."""
+        later: tuple[int, NDArray[np.float64]] | None = None
         for tick_ns, position in reversed(self._history):
             if tick_ns <= stamp_ns:
-                return position
+                if later is None or later[0] == tick_ns:
+                    return position
+                share = (stamp_ns - tick_ns) / (later[0] - tick_ns)
+                return position + share * (later[1] - position)
+            later = tick_ns, position
         return None
 
-    def _start_of(self, stamp_ns: int, now_ns: int) -> NDArray[np.float64] | None:
-        """Return the positions from which a chunk starts; None: those of the chunk before."""
-        if not self._sampler.expired(now_ns):
+    def _start_of(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64] | None:
+        """Return the positions from which a chunk starts; None: those of the chunk before.
+
+        A change is added to what was commanded at the chunk's stamp. Added to what was measured,
+        it would take the arm's tracking error for a wish.
+        """
+        if chunk.kind == "joint_position" and not self._sampler.expired(now_ns):
             return None
         if self._mode in (CommandMode.EXECUTING, CommandMode.STOPPING):
-            commanded = self._commanded_at(stamp_ns)
-            return commanded if commanded is not None else self._position
+            commanded = self._commanded_at(chunk.stamp_ns)
+            return commanded if commanded is not None else self._motion.position
         if self._measured is None:
             raise ChunkError("no joint state was received yet; a chunk cannot be followed")
         return self._measured
 
+    def _block(self, reason: str) -> None:
+        self._blocked_reason = f"{reason}; give a new instruction to go on"
+
     def _start_from_measured(self) -> None:
         assert self._measured is not None
-        self._position, self._velocity = self._measured, np.zeros(len(self.joints))
+        self._motion.start(self._measured)
+        self._grippers.reset(self._measured)
         self._history.clear()
+        self._is_starting = True
 
-    def _follow_chunk(self, now_ns: int) -> tuple[str, ...]:
+    def _follow_chunk(self, now_ns: int) -> Cut:
         if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
             self._start_from_measured()
-        assert self._position is not None
-        position, velocity = self._position, self._velocity
-        positions, velocities = [], []
-        limited: tuple[str, ...] = ()
-        correction = self._motor_correction(now_ns)
-        for step in range(1, self._num_lookahead + 1):
-            target, target_velocity = self._sampler.sample(now_ns + step * self._dt_ns)
-            target = target + correction
-            command = self._limiter.limit(target, position, velocity, target_velocity)
-            position, velocity = command.position, command.velocity
-            positions.append(position)
-            velocities.append(velocity)
-            limited = limited if step > 1 else command.limited_joints
-        tail = self._limiter.stop_trajectory(position, velocity)
-        self._plan = np.vstack((positions, tail[0])), np.vstack((velocities, tail[1]))
+        first_ns = now_ns + self._lead_ns + self._dt_ns
+        samples = [
+            self._sampler.sample(first_ns + step * self._dt_ns)
+            for step in range(self._num_lookahead)
+        ]
+        targets, velocities = (np.stack(part) for part in zip(*samples, strict=True))
+        if self._motor is not None:
+            assert self._sampler.chunk is not None
+            assert self._measured is not None
+            targets += self._motor.correction(self._sampler.chunk, self._measured, now_ns)
+        if self._grippers:
+            self._grippers.decide(targets, velocities)
+        self._target = targets[0].copy()
+        far = self._keep_near(targets, velocities)
+        cut = self._motion.follow(
+            targets, velocities, speed=self._start_speed if self._is_starting else 1.0
+        )
+        self._is_starting = self._is_starting and not cut.is_met
+        if self._is_strict and far:
+            self._block(f"a target of {', '.join(far)} is too far from where it is")
+        if self._is_strict and cut.workspace_m:
+            self._block(f"the tool would leave the workspace by {cut.workspace_m:.3f} m")
         self._num_stop_ticks = 0
         self._mode, self._reason = CommandMode.EXECUTING, self._refusal
-        return limited
+        if not far:
+            return cut
+        for joint, amount in zip(cut.limited_joints, cut.joint_cuts, strict=True):
+            far[joint] = far.get(joint, 0.0) + amount
+        return cut._replace(limited_joints=tuple(far), joint_cuts=tuple(far.values()))
 
-    def _motor_correction(self, now_ns: int) -> NDArray[np.float64] | float:
-        if self._motor is None:
-            return 0.0
-        assert self._sampler.chunk is not None
+    def _keep_near(
+        self, targets: NDArray[np.float64], velocities: NDArray[np.float64]
+    ) -> dict[str, float]:
+        """Bring targets within max_step of what was measured, in place.
+
+        Returns:
+            By how much each joint's next target was moved.
+        """
+        max_step = self.contract.safety.max_step
+        if max_step is None:
+            return {}
         assert self._measured is not None
-        return self._motor.correction(self._sampler.chunk, self._measured, now_ns)
+        # A gripper that holds something is always far from its target.
+        reach = np.where(self._is_gripper, np.inf, max_step)
+        wanted = targets.copy()
+        np.clip(targets, self._measured - reach, self._measured + reach, out=targets)
+        moved = np.abs(wanted - targets)
+        velocities[moved > 0.0] = 0.0
+        return {self.joints[i]: float(moved[0, i]) for i in np.flatnonzero(moved[0])}
 
-    def _stop_or_stay(self, fault: str) -> None:
+    def _stop_or_stay(self, fault: str) -> Cut:
         if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
             self._reason = fault
-            return
-        assert self._position is not None
+            return _NO_CUT
         if self._mode is CommandMode.EXECUTING:
             self._reason = fault
-        is_at_rest = not self._velocity.any()
-        if is_at_rest and self._num_stop_ticks >= _MIN_STOP_TICKS:
-            self._mode, self._plan = CommandMode.HOLDING, None
-            return
+        if self._motion.is_at_rest and self._num_stop_ticks >= _MIN_STOP_TICKS:
+            self._mode = CommandMode.HOLDING
+            self._motion.rest()
+            return _NO_CUT
         self._mode = CommandMode.STOPPING
         self._num_stop_ticks += 1
-        self._plan = self._limiter.stop_trajectory(self._position, self._velocity)
+        return Cut((), (), self._motion.stop(), False)
 
     def _state_age_s(self, now_ns: int) -> float:
         return math.inf if self._measured is None else (now_ns - self._measured_ns) * 1e-9
 
-    def _report(self, now_ns: int, limited: tuple[str, ...], jump: float) -> CommandTick:
-        is_moving = self._plan is not None
+    def _report(self, now_ns: int, cut: Cut, jump: float) -> CommandTick:
+        motion = self._motion
+        is_moving = motion.plan is not None
         has_chunk = self._sampler.chunk is not None
+        is_following = self._target is not None
         return CommandTick(
             mode=self._mode,
             reason=self._reason,
-            plan=self._plan,
-            position=self._position if is_moving else None,
-            velocity=self._velocity if is_moving else None,
-            limited_joints=limited,
+            plan=motion.plan,
+            position=motion.position if is_moving else None,
+            velocity=motion.velocity if is_moving else None,
+            target=self._target,
+            limited_joints=cut.limited_joints,
+            joint_cuts=cut.joint_cuts,
+            tool_cut_m=max(cut.workspace_m, self._tool_cut_m if is_following else 0.0),
+            pace=self._sampler.pace(now_ns) if is_following else 1.0,
             switch_jump=jump,
             chunk_sequence=self._sequence if has_chunk else 0,
             chunk_age_s=self._sampler.age_s(now_ns) if has_chunk else math.nan,

@@ -33,11 +33,16 @@ class LimitedCommand(NamedTuple):
         position: Positions to be reached at the next tick in rad or m, float64 [A].
         velocity: Velocities at that instant, float64 [A].
         limited_joints: Joints whose target was out of reach within their limits.
+        cuts: How far each of them stays from its target, rad or m.
+        is_met: Whether every joint is within a tick's way of its target, or of the end of its
+            range if the target is beyond it.
     """
 
     position: NDArray[np.float64]
     velocity: NDArray[np.float64]
     limited_joints: tuple[str, ...]
+    cuts: tuple[float, ...]
+    is_met: bool
 
 
 class CommandLimiter:
@@ -69,6 +74,7 @@ class CommandLimiter:
         )
         self._velocity_step = self.acceleration * self.dt_s
         self._way_step = self._velocity_step * self.dt_s
+        self._tick_way = self.velocity * self.dt_s
 
     def limit(
         self,
@@ -76,6 +82,8 @@ class CommandLimiter:
         previous_position: NDArray[np.float64],
         previous_velocity: NDArray[np.float64],
         target_velocity: NDArray[np.float64] | None = None,
+        *,
+        speed: float = 1.0,
     ) -> LimitedCommand:
         """Return the command for the next tick.
 
@@ -89,6 +97,8 @@ class CommandLimiter:
             previous_velocity: Last commanded velocities, [A].
             target_velocity: How fast the target moves, [A]; None for a target at rest. A moving
                 target given without it is followed half a tick late.
+            speed: Share of the velocity limits to use, in (0, 1]; a joint that is faster slows
+                down to it.
 
         Raises:
             SafetyError: A value is not finite, or has not one element per joint. Stop the arm.
@@ -97,11 +107,12 @@ class CommandLimiter:
         self._require_finite("previous_position", previous_position)
         self._require_finite("previous_velocity", previous_velocity)
         goal = np.minimum(np.maximum(target, self.lower), self.upper)
+        fastest = self.velocity if speed == 1.0 else speed * self.velocity
         if target_velocity is None:
             goal_velocity = np.zeros_like(goal)
         else:
             self._require_finite("target_velocity", target_velocity)
-            goal_velocity = np.minimum(np.maximum(target_velocity, -self.velocity), self.velocity)
+            goal_velocity = np.minimum(np.maximum(target_velocity, -fastest), fastest)
 
         half_dt = 0.5 * self.dt_s
         coasted = previous_position + half_dt * previous_velocity
@@ -113,7 +124,7 @@ class CommandLimiter:
 
         # Acceleration comes last, so it always holds; from a reachable state all bounds agree.
         velocity = np.maximum(np.minimum(wanted, to_upper), -to_lower)
-        velocity = np.minimum(np.maximum(velocity, -self.velocity), self.velocity)
+        velocity = np.minimum(np.maximum(velocity, -fastest), fastest)
         velocity = np.maximum(velocity, previous_velocity - self._velocity_step)
         velocity = np.minimum(velocity, previous_velocity + self._velocity_step)
 
@@ -126,8 +137,16 @@ class CommandLimiter:
             | (np.abs(way) > self._way_step + _TOLERANCE)
             | (np.abs(velocity - wanted) > _TOLERANCE)
         )
-        names = tuple(self.joints[i] for i in np.flatnonzero(is_limited))
-        return LimitedCommand(position, velocity, names)
+        if not is_limited.any():
+            return LimitedCommand(position, velocity, (), (), True)
+        limited = np.flatnonzero(is_limited)
+        return LimitedCommand(
+            position,
+            velocity,
+            tuple(self.joints[i] for i in limited),
+            tuple(np.abs(target - position)[limited].tolist()),
+            bool((np.abs(goal - position) <= self._tick_way).all()),
+        )
 
     def stop_trajectory(
         self, position: NDArray[np.float64], velocity: NDArray[np.float64]

@@ -104,7 +104,8 @@ class SafetyContract:
     Attributes:
         limit_mode: ``clamp``: a target out of limits is followed as far as they allow, and
             reported. ``strict``: it stops the arm until the next instruction.
-        max_step: Largest distance of a target from the measured position, rad or m; None: any.
+        max_step: Largest distance of a target from the measured position, rad or m; None: any. It
+            does not hold for grippers: one that holds something is far from its target.
         dry_run: Whether commands are only previewed until the arm is armed. True for real robots.
         deadman_topic: std_msgs/Bool that must be true, and young, for the arm to move; empty:
             none.

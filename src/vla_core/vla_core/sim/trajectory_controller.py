@@ -1,13 +1,17 @@
 # SPDX-License-Identifier: MIT
 """A model of ros2_control's joint_trajectory_controller: what it refuses and how it samples.
 
-It follows the sources of ros2_controllers 4.42 (jazzy) and 2.54 (humble), their topic interface
-with position commands and default parameters, so that a command stream which works here also works
-on a robot:
+It follows the sources of ros2_controllers 2.54 (humble), 4.42 (jazzy), 5.17 (kilted) and 6.9
+(lyrical, rolling), their topic interface with position commands and default parameters, so that a
+command stream which works here also works on a robot:
 
 * A message is refused as a whole for the reasons in `TrajectoryRejectedError`.
-* An accepted one replaces its predecessor at once. It is entered from the state at its arrival; a
-  stamp in the past keeps its time base, so the command steps to where it should be by now.
+* Up to kilted an accepted one replaces its predecessor at once. It is entered from the state at
+  its arrival; a stamp in the past keeps its time base, so the command steps to where it should be
+  by now.
+* From lyrical on it is spliced into a running predecessor of more than one point, which is
+  followed until the stamp. A stamp that is not in the future counts as now: no point is skipped.
+  The splice begins at the state of one update before, so each message costs that much time.
 * Between points: linear with positions, cubic with velocities, quintic with accelerations too, the
   lowest that both ends allow. Past the end the last point is held.
 * No limit of any kind is applied.
@@ -19,6 +23,7 @@ attribute.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -26,9 +31,31 @@ from numpy.typing import ArrayLike, NDArray
 
 from vla_core.errors import ConfigError, MessageError, ShapeError
 
-ALLOWS_NONZERO_END_VELOCITY = {"humble": True, "jazzy": False}
-"""Default of allow_nonzero_velocity_at_trajectory_end in each supported distribution."""
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rules:
+    """What differs between distributions.
+
+    Attributes:
+        ends_moving: Default of allow_nonzero_velocity_at_trajectory_end.
+        ramps_from_now: Whether the way to the first point counts from now instead of the last
+            command.
+        splices: Default of allow_trajectory_replacement.
+    """
+
+    ends_moving: bool = False
+    ramps_from_now: bool = False
+    splices: bool = False
+
+
+_RULES = {
+    "humble": _Rules(ends_moving=True, ramps_from_now=True),
+    "jazzy": _Rules(),
+    "kilted": _Rules(),
+    "lyrical": _Rules(splices=True),
+    "rolling": _Rules(splices=True),
+}
+DISTROS = tuple(_RULES)
 _VELOCITY_EPSILON = float(np.finfo(np.float32).eps)
 _DERIVATIVES = ("velocities", "accelerations")
 
@@ -56,7 +83,7 @@ class TrajectoryController:
     Args:
         joints: Joint names in the order of all arrays.
         positions: Where to hold at first, rad or m, [A].
-        distro: ROS distribution whose defaults apply, ``jazzy`` or ``humble``.
+        distro: ROS distribution whose defaults apply, one of ``DISTROS``.
         interpolate_from_desired_state: Enter a trajectory from the last sampled state instead of
             the measured one, which is the real controller's default: then every message of a
             stream pulls the command back by the tracking error. Named ``open_loop_control`` in
@@ -74,14 +101,14 @@ class TrajectoryController:
         distro: str = "jazzy",
         interpolate_from_desired_state: bool = True,
     ) -> None:
-        if distro not in ALLOWS_NONZERO_END_VELOCITY:
+        if distro not in _RULES:
             raise ConfigError(
-                f"distro {distro!r} is not supported; available: "
-                f"{', '.join(sorted(ALLOWS_NONZERO_END_VELOCITY))}."
+                f"distro {distro!r} is not supported; available: {', '.join(DISTROS)}."
             )
         self.joints = tuple(joints)
         self.interpolate_from_desired_state = interpolate_from_desired_state
         self._distro = distro
+        self._rules = _RULES[distro]
         self.hold(positions)
 
     def hold(self, positions: ArrayLike) -> None:
@@ -91,6 +118,7 @@ class TrajectoryController:
         self._accelerations = np.zeros(len(self.joints))
         self._sampled_ns: int | None = None
         self._trajectory: _Trajectory | None = None
+        self._pending: _Trajectory | None = None
 
     def replace(
         self,
@@ -120,7 +148,7 @@ class TrajectoryController:
                 self._state(measured_velocities, "measured_velocities"),
             )
         self._validate(message, now_ns)
-        self._trajectory = _Trajectory(message, self.joints, start)
+        self._pending = _Trajectory(message, self.joints, start)
 
     def sample(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the desired positions [A] and velocities [A] at a time.
@@ -128,20 +156,30 @@ class TrajectoryController:
         Calls must go forward in time. A controller whose update takes effect one period later is
         sampled at the time of that effect.
         """
-        trajectory = self._trajectory
-        if trajectory is not None:
-            if not trajectory.is_entered:
-                # Humble counts the ramp to the first point from now, jazzy from the last command.
-                from_now = self._distro == "humble" or self._sampled_ns is None
-                if trajectory.measured is not None:
-                    state = (*trajectory.measured, np.zeros(len(self.joints)))
-                    from_now = True
-                else:
-                    state = (self._positions, self._velocities, self._accelerations)
-                trajectory.enter(now_ns, now_ns if from_now else int(self._sampled_ns or 0), state)
-            self._positions, self._velocities, self._accelerations = trajectory.at(now_ns)
+        if self._pending is not None:
+            self._enter(self._pending, now_ns)
+            self._trajectory, self._pending = self._pending, None
+        if self._trajectory is not None:
+            self._positions, self._velocities, self._accelerations = self._trajectory.at(now_ns)
         self._sampled_ns = now_ns
         return self._positions.copy(), self._velocities.copy()
+
+    def _enter(self, trajectory: _Trajectory, now_ns: int) -> None:
+        state = (self._positions, self._velocities, self._accelerations)
+        before = self._trajectory
+        if (
+            self._rules.splices
+            and before is not None
+            and before.num_points > 1
+            and self._sampled_ns is not None
+        ):
+            trajectory.splice(before, now_ns, now_ns - self._sampled_ns)
+        elif trajectory.measured is not None:
+            trajectory.enter(now_ns, now_ns, (*trajectory.measured, np.zeros(len(self.joints))))
+        elif self._rules.ramps_from_now or self._sampled_ns is None:
+            trajectory.enter(now_ns, now_ns, state)
+        else:
+            trajectory.enter(now_ns, self._sampled_ns, state)
 
     def _state(self, values: ArrayLike | None, name: str) -> NDArray[np.float64]:
         state = np.array(values, dtype=np.float64)
@@ -161,7 +199,7 @@ class TrajectoryController:
             _reject(
                 "empty", "points must not be empty: an empty trajectory does not stop the arm."
             )
-        if not ALLOWS_NONZERO_END_VELOCITY[self._distro]:
+        if not self._rules.ends_moving:
             for name, velocity in zip(names, points[-1].velocities, strict=False):
                 if abs(velocity) > _VELOCITY_EPSILON:
                     _reject(
@@ -202,7 +240,9 @@ class _Trajectory:
         order = [names.index(joint) for joint in joints]
         points = message.points
         self.measured = measured
-        self.is_entered = False
+        self.num_points = len(points)
+        # What is followed until this begins, and how much later than by its own times.
+        self._before: tuple[_Trajectory, int] | None = None
         self._stamp_ns = _nanoseconds(message.header.stamp)
         offsets = [_nanoseconds(point.time_from_start) for point in points]
         self._times_ns = np.array(offsets, dtype=np.int64)
@@ -217,8 +257,18 @@ class _Trajectory:
 
     def enter(self, now_ns: int, before_ns: int, state: tuple[NDArray[np.float64], ...]) -> None:
         """Fix the time base and fit the polynomials; state is the one to start from."""
-        self.is_entered = True
-        self._times_ns += self._stamp_ns if self._stamp_ns != 0 else now_ns
+        self._begin(self._stamp_ns if self._stamp_ns != 0 else now_ns, before_ns, state)
+
+    def splice(self, before: _Trajectory, now_ns: int, lag_ns: int) -> None:
+        """Follow another trajectory up to the stamp, but not further back than now."""
+        start_ns = max(self._stamp_ns, now_ns)
+        self._before = before, lag_ns
+        num = len(self._times_ns)
+        self._begin(start_ns, start_ns, before.at(start_ns - lag_ns))
+        self.num_points += len(self._times_ns) - num
+
+    def _begin(self, base_ns: int, before_ns: int, state: tuple[NDArray[np.float64], ...]) -> None:
+        self._times_ns += base_ns
         if self._times_ns[0] > before_ns:
             self._times_ns = np.concatenate([[before_ns], self._times_ns])
             self._values = [
@@ -230,6 +280,11 @@ class _Trajectory:
 
     def at(self, now_ns: int) -> tuple[NDArray[np.float64], ...]:
         """Return positions, velocities and accelerations [A] at a time."""
+        if self._before is not None:
+            if now_ns < self._times_ns[0]:
+                before, lag_ns = self._before
+                return before.at(now_ns - lag_ns)
+            self._before = None
         segment = int(np.searchsorted(self._times_ns, now_ns, side="right")) - 1
         if segment >= len(self._times_ns) - 1:
             return tuple(values[-1] for values in self._values)

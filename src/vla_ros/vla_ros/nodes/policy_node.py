@@ -22,8 +22,7 @@ from rclpy.logging import get_logger
 from vla_msgs.msg import ActionChunk, PolicyStatus
 from vla_msgs.srv import SetInstruction
 
-from vla_core.errors import ContractError, VLAError
-from vla_core.inference.action_chunks import EXECUTED_KINDS
+from vla_core.errors import VLAError
 from vla_core.processing.contract import load_contract
 from vla_core.types import Observation
 from vla_ros.conversions import (
@@ -110,11 +109,6 @@ class PolicyNode(ManagedNode):
         from vla_core.inference.policy import Policy
 
         contract = load_contract(self.parameters.contract)
-        if contract.action.kind not in EXECUTED_KINDS:
-            raise ContractError(
-                f"action kind {contract.action.kind!r} of robot '{contract.robot}' is not "
-                f"executed; executed: {', '.join(repr(kind) for kind in EXECUTED_KINDS)}."
-            )
         start = time.monotonic()
         kind = PlannedPolicy if self.parameters.follows_plans else Policy
         self._policy = kind.from_checkpoint(
