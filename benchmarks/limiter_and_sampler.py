@@ -1,27 +1,70 @@
 # SPDX-License-Identifier: MIT
-"""Time one tick of the command loop's maths: sample the chunk, limit the target, plan the stop.
+"""Time the command loop's maths: its parts, whole ticks, and what a new chunk costs.
 
-Run with ``python benchmarks/limiter_and_sampler.py``; the numbers are microseconds per tick.
+Run with ``python benchmarks/limiter_and_sampler.py``; the numbers are microseconds per call.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+import vla_core.sim
 from vla_core.inference.action_chunks import ChunkSampler
+from vla_core.inference.command_stream import CommandStream
 from vla_core.inference.safety import CommandLimiter
-from vla_core.processing.contract import load_contract
+from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.types import ActionChunk
 
 NUM_TICKS = 5_000
 PERCENTILES = (50, 90, 99)
+HOME = np.array([0.0, 0.11231, 1.56362, 0.0, 1.46566, 0.0, 0.04])
+URDF = Path(vla_core.sim.__file__).parent / "assets" / "tabletop_arm.urdf"
+KINEMATICS = {"urdf": str(URDF), "base_link": "base_link", "tip_link": "tool0"}
+GRIPPERS = {"gripper_joint": {"open": 0.045, "closed": 0.0}}
+BOX = {"lower": [0.1, -0.4, 0.02], "upper": [0.6, 0.4, 0.6]}
 
 
 def main() -> None:
     """Follow random chunks that arrive at the policy's rate and print percentiles per stage."""
+    header = "".join(f"{f'p{p}':>8}" for p in PERCENTILES)
+    sys.stdout.write(f"{'us':<32}{header}\n")
+    times: dict[str, list[int]] = time_parts()
+    for name, settings in {
+        "": {},
+        ", ensemble": {"blending": "ensemble"},
+        ", jerk": {"jerk": 200.0},
+        ", workspace": {"workspace": BOX},
+        ", jerk and workspace": {"jerk": 200.0, "workspace": BOX},
+        ", end effector": {"kind": "end_effector_delta"},
+    }.items():
+        times |= {f"{stage}{name}": values for stage, values in time_ticks(**settings).items()}
+    for stage, values in times.items():
+        row = "".join(f"{v / 1e3:8.1f}" for v in np.percentile(values, PERCENTILES))
+        sys.stdout.write(f"{stage:<32}{row}\n")
+
+
+def make_chunk(contract: RobotContract, actions: np.ndarray, stamp_ns: int) -> ActionChunk:
+    """Return a chunk of actions [K, A] of the contract's kind."""
+    return ActionChunk(
+        actions=actions,
+        policy_actions=actions.astype(np.float32),
+        joints=contract.action_names,
+        dt_s=contract.action.dt_s,
+        stamp_ns=stamp_ns,
+        checkpoint_id="benchmark",
+        instruction="",
+        kind=contract.action.kind,
+    )
+
+
+def time_parts() -> dict[str, list[int]]:
+    """Time sampler and limiter alone."""
     contract = load_contract("tabletop")
     limiter = CommandLimiter(contract.action_limits, contract.command.dt_s)
     sampler = ChunkSampler(contract.action.joints, max_age_s=contract.action.max_age_s)
@@ -30,21 +73,12 @@ def main() -> None:
     velocity = np.zeros_like(position)
     tick_ns = round(contract.command.dt_s * 1e9)
     ticks_per_chunk = round(contract.command.rate_hz / contract.action.rate_hz)
-
     times: dict[str, list[int]] = {"add": [], "sample": [], "limit": [], "stop": []}
     for tick in range(NUM_TICKS):
         now_ns = tick * tick_ns
         if tick % ticks_per_chunk == 0:
             steps = rng.normal(0.0, 0.05, (16, len(position)))
-            chunk = ActionChunk(
-                actions=position + np.cumsum(steps, axis=0),
-                policy_actions=steps.astype(np.float32),
-                joints=contract.action.joints,
-                dt_s=contract.action.dt_s,
-                stamp_ns=now_ns,
-                checkpoint_id="benchmark",
-                instruction="",
-            )
+            chunk = make_chunk(contract, position + np.cumsum(steps, axis=0), now_ns)
             begin = time.perf_counter_ns()
             sampler.add(chunk, now_ns=now_ns, start=position)
             times["add"].append(time.perf_counter_ns() - begin)
@@ -57,13 +91,53 @@ def main() -> None:
         marks.append(time.perf_counter_ns())
         for stage, ns in zip(("sample", "limit", "stop"), np.diff(marks), strict=True):
             times[stage].append(int(ns))
+    return times
 
-    header = "".join(f"{f'p{p}':>8}" for p in PERCENTILES)
-    lines = [f"{'us':<8}{header}"]
-    for stage, values in times.items():
-        row = "".join(f"{v / 1e3:8.1f}" for v in np.percentile(values, PERCENTILES))
-        lines.append(f"{stage:<8}{row}")
-    sys.stdout.write("\n".join(lines) + "\n")
+
+def time_ticks(
+    *,
+    jerk: float | None = None,
+    kind: str = "joint_position",
+    workspace: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> dict[str, list[int]]:
+    """Time whole ticks of the command stream, and its chunks."""
+    data = load_contract("tabletop").to_dict()
+    data["action"]["kind"] = kind
+    if jerk is not None:
+        data["limits"] = {name: {**limit, "jerk": jerk} for name, limit in data["limits"].items()}
+    if workspace is not None:
+        data |= {"workspace": workspace, "kinematics": KINEMATICS}
+    if kind == "end_effector_delta":
+        data |= {"kinematics": KINEMATICS, "grippers": GRIPPERS}
+    contract = RobotContract.from_dict(data)
+    stream = CommandStream(contract, **settings)
+    rng = np.random.default_rng(0)
+    tick_ns = round(contract.command.dt_s * 1e9)
+    ticks_per_chunk = round(contract.command.rate_hz / contract.action.rate_hz)
+    measured = HOME
+    times: dict[str, list[int]] = {"tick": [], "chunk": []}
+    for tick in range(NUM_TICKS):
+        now_ns = tick * tick_ns
+        stream.put_joint_state(measured, now_ns)
+        if tick % ticks_per_chunk == 0:
+            if kind == "end_effector_delta":
+                # There and back again: the arm stays where it can move in all directions.
+                there = rng.normal(0.0, (*[0.005] * 3, *[0.02] * 3, 0.0), (8, 7))
+                actions = np.vstack((there, -there[::-1]))
+                actions[:, 6] = 0.02
+            else:
+                actions = HOME + np.cumsum(rng.normal(0.0, 0.03, (16, 7)), axis=0)
+            chunk = make_chunk(contract, actions, now_ns)
+            begin = time.perf_counter_ns()
+            stream.put_chunk(chunk, sequence=1, epoch=1, now_ns=now_ns)
+            times["chunk"].append(time.perf_counter_ns() - begin)
+        begin = time.perf_counter_ns()
+        plan = stream.tick(now_ns).plan
+        times["tick"].append(time.perf_counter_ns() - begin)
+        if plan is not None:
+            measured = plan[0][0]
+    return times
 
 
 if __name__ == "__main__":

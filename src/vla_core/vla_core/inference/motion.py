@@ -112,17 +112,15 @@ class Motion:
         Raises:
             SafetyError: A target is not finite.
         """
-        position, velocity = self._newest
-        positions, speeds = [], []
-        first = None
-        for target, target_velocity in zip(targets, velocities, strict=True):
-            command = self.limiter.limit(target, position, velocity, target_velocity, speed=speed)
-            first = first or command
-            position, velocity = command.position, command.velocity
+        first = self.limiter.limit(targets[0], *self._newest, velocities[0], speed=speed)
+        positions, speeds = [first.position], [first.velocity]
+        for target, target_velocity in zip(targets[1:], velocities[1:], strict=True):
+            position, velocity = self.limiter.follow(
+                target, positions[-1], speeds[-1], target_velocity, speed=speed
+            )
             positions.append(position)
             speeds.append(velocity)
-        assert first is not None
-        tail = self.limiter.stop_trajectory(position, velocity)
+        tail = self.limiter.stop_trajectory(positions[-1], speeds[-1])
         excess_m = self._adopt(np.vstack((positions, tail[0])), np.vstack((speeds, tail[1])))
         return Cut(first.limited_joints, first.cuts, excess_m, first.is_met and not excess_m)
 

@@ -103,6 +103,53 @@ class CommandLimiter:
         Raises:
             SafetyError: A value is not finite, or has not one element per joint. Stop the arm.
         """
+        position, velocity, goal, way, wanted = self._next(
+            target, previous_position, previous_velocity, target_velocity, speed
+        )
+        is_limited = (
+            (np.abs(goal - target) > _TOLERANCE)
+            | (np.abs(way) > self._way_step + _TOLERANCE)
+            | (np.abs(velocity - wanted) > _TOLERANCE)
+        )
+        if not is_limited.any():
+            return LimitedCommand(position, velocity, (), (), True)
+        limited = np.flatnonzero(is_limited)
+        return LimitedCommand(
+            position,
+            velocity,
+            tuple(self.joints[i] for i in limited),
+            tuple(np.abs(target - position)[limited].tolist()),
+            bool((np.abs(goal - position) <= self._tick_way).all()),
+        )
+
+    def follow(
+        self,
+        target: NDArray[np.float64],
+        previous_position: NDArray[np.float64],
+        previous_velocity: NDArray[np.float64],
+        target_velocity: NDArray[np.float64],
+        *,
+        speed: float = 1.0,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return positions and velocities of `limit`, without what they cost; it takes the same.
+
+        Raises:
+            SafetyError: A value is not finite, or has not one element per joint. Stop the arm.
+        """
+        position, velocity, *_ = self._next(
+            target, previous_position, previous_velocity, target_velocity, speed
+        )
+        return position, velocity
+
+    def _next(
+        self,
+        target: NDArray[np.float64],
+        previous_position: NDArray[np.float64],
+        previous_velocity: NDArray[np.float64],
+        target_velocity: NDArray[np.float64] | None,
+        speed: float,
+    ) -> tuple[NDArray[np.float64], ...]:
+        """Return position, velocity, goal within range, way left to it, and velocity wanted."""
         self._require_finite("target", target)
         self._require_finite("previous_position", previous_position)
         self._require_finite("previous_velocity", previous_velocity)
@@ -132,21 +179,7 @@ class CommandLimiter:
         position = self._inside(unbounded, previous_position)
         # Only a state that no command leads to can still be too fast at its position limit.
         velocity = np.where(np.abs(position - unbounded) > _TOLERANCE, 0.0, velocity)
-        is_limited = (
-            (np.abs(goal - target) > _TOLERANCE)
-            | (np.abs(way) > self._way_step + _TOLERANCE)
-            | (np.abs(velocity - wanted) > _TOLERANCE)
-        )
-        if not is_limited.any():
-            return LimitedCommand(position, velocity, (), (), True)
-        limited = np.flatnonzero(is_limited)
-        return LimitedCommand(
-            position,
-            velocity,
-            tuple(self.joints[i] for i in limited),
-            tuple(np.abs(target - position)[limited].tolist()),
-            bool((np.abs(goal - position) <= self._tick_way).all()),
-        )
+        return position, velocity, goal, way, wanted
 
     def stop_trajectory(
         self, position: NDArray[np.float64], velocity: NDArray[np.float64]

@@ -24,8 +24,8 @@ from vla_core.processing.urdf import (
 )
 from vla_core.processing.value_checks import quoted
 
-_TOLERANCE = 1e-6  # m and rad
-_MAX_ITERATIONS = 40
+_TOLERANCE = 1e-5  # m and rad
+_MAX_ITERATIONS = 30
 # Keeps a step finite in a singularity; the error of the pose is added to it (Sugihara, 2011).
 _LEAST_DAMPING = 1e-6
 
@@ -74,30 +74,28 @@ class KinematicChain:
         self._join(way)
 
     def _join(self, way: list[UrdfJoint]) -> None:
-        """Merge the fixed joints, and write each moving one as R = F + sin(q) S + cos(q) C."""
-        rotations, translations, axes = [], [], []
-        rotation, translation = np.eye(3), np.zeros(3)
+        """Merge the fixed joints, and write each moving one as F + sin(q) S + cos(q) C + q L."""
+        before, axes = [], []
+        frame = np.eye(4)
         for joint in way:
-            translation = translation + rotation @ joint.translation
-            rotation = rotation @ joint.rotation
+            frame = frame @ _frame(joint.rotation, joint.translation)
             if joint.type != "fixed":
-                rotations.append(rotation)
-                translations.append(translation)
+                before.append(frame)
                 axes.append(joint.axis)
-                rotation, translation = np.eye(3), np.zeros(3)
-        self._tool_rotation, self._tool_translation = rotation, translation
-        self._axes = np.stack(axes)  # [J, 3]
-        self._translations = np.stack(translations)
-        before = np.stack(rotations)
-        cross = np.stack([_cross_matrix(axis) for axis in axes])
+                frame = np.eye(4)
+        self._tool = frame
+        self._axes = np.stack(axes)[:, :, None]  # [J, 3, 1]
         turns = ~self._is_prismatic[:, None, None]
+        cross = np.zeros((len(axes), 4, 4))
+        cross[:, :3, :3] = [_cross_matrix(axis) for axis in axes]
+        slide = np.zeros((len(axes), 4, 4))
+        slide[:, :3, 3] = axes
+        base = np.stack(before)
         squared = cross @ cross
-        self._fixed = before @ (np.eye(3) + np.where(turns, squared, 0.0))
-        self._sine = before @ np.where(turns, cross, 0.0)
-        self._cosine = before @ np.where(turns, -squared, 0.0)
-        self._slides = np.where(
-            self._is_prismatic[:, None], (before @ self._axes[:, :, None])[..., 0], 0.0
-        )
+        self._fixed = base @ (np.eye(4) + np.where(turns, squared, 0.0))
+        self._sine = base @ np.where(turns, cross, 0.0)
+        self._cosine = base @ np.where(turns, -squared, 0.0)
+        self._slide = base @ np.where(turns, 0.0, slide)
 
     def tool_pose(
         self, positions: NDArray[np.float64]
@@ -126,12 +124,11 @@ class KinematicChain:
             raise ShapeError(
                 f"positions must be [N, {len(self.joints)}], got {list(positions.shape)}."
             )
-        rotations, offsets = self._links(positions)
-        points = np.broadcast_to(self._tool_translation, (len(positions), 3))
+        frames = self._links(positions)  # [N, J, 4, 4]
+        points = np.broadcast_to(self._tool[:, 3:], (len(positions), 4, 1))
         for joint in range(len(self.joints) - 1, -1, -1):
-            points = np.matmul(rotations[:, joint], points[:, :, None])[:, :, 0]
-            points = points + offsets[:, joint]
-        return points
+            points = np.matmul(frames[:, joint], points)
+        return points[:, :3, 0]
 
     def jacobian(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the geometric Jacobian: velocity of the tool, then its turning, per joint.
@@ -200,13 +197,11 @@ class KinematicChain:
             float(np.linalg.norm(best_error[3:])),
         )
 
-    def _links(
-        self, positions: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return rotation [..., J, 3, 3] and translation [..., J, 3] of each joint."""
-        sine, cosine = np.sin(positions)[..., None, None], np.cos(positions)[..., None, None]
-        rotations = self._fixed + sine * self._sine + cosine * self._cosine
-        return rotations, self._translations + positions[..., None] * self._slides
+    def _links(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the frame of each joint in that of the one before, [..., J, 4, 4]."""
+        angles = positions[..., None, None]
+        frames = self._fixed + np.sin(angles) * self._sine + np.cos(angles) * self._cosine
+        return frames + angles * self._slide if self._is_prismatic.any() else frames
 
     def _forward(self, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
         """Return tool position and rotation, and origin and axis of each joint, [J, 3] each."""
@@ -215,16 +210,12 @@ class KinematicChain:
                 f"positions must be [{len(self.joints)}], one per joint of "
                 f"{', '.join(self.joints)}, got {list(positions.shape)}."
             )
-        rotations, offsets = self._links(positions)
-        rotation, position = np.eye(3), np.zeros(3)
-        origins, frames = np.empty_like(offsets), np.empty_like(rotations)
-        for joint in range(len(self.joints)):
-            position = position + rotation @ offsets[joint]
-            rotation = rotation @ rotations[joint]
-            origins[joint], frames[joint] = position, rotation
-        axes = np.matmul(frames, self._axes[:, :, None])[:, :, 0]
-        tool = position + rotation @ self._tool_translation
-        return tool, rotation @ self._tool_rotation, origins, axes
+        frames = self._links(positions)
+        for joint in range(1, len(frames)):
+            frames[joint] = frames[joint - 1] @ frames[joint]
+        tool = frames[-1] @ self._tool
+        axes = np.matmul(frames[:, :3, :3], self._axes)[:, :, 0]
+        return tool[:3, 3], tool[:3, :3], frames[:, :3, 3], axes
 
     def _jacobian(
         self,
@@ -298,6 +289,12 @@ def vector_from_rotation(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
     axis = columns[:, int(np.argmax(np.diag(columns)))]
     axis = axis / np.linalg.norm(axis)
     return np.pi * (axis if skew @ axis >= 0.0 else -axis)
+
+
+def _frame(rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> NDArray[np.float64]:
+    frame = np.eye(4)
+    frame[:3, :3], frame[:3, 3] = rotation, translation
+    return frame
 
 
 def _cross_matrix(vector: NDArray[np.float64]) -> NDArray[np.float64]:
