@@ -284,11 +284,12 @@ def vector_from_rotation(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
         return skew * (np.arctan2(sine, cosine) / sine)
     if cosine > 0.0:
         return skew
-    # Half a turn: the axis is what R + I leaves.
-    columns = 0.5 * (rotation + np.eye(3))
+    # Half a turn, or nearly: what is antisymmetric vanishes, and the rest is the axis squared.
+    columns = 0.5 * (rotation + rotation.T) - cosine * np.eye(3)
     axis = columns[:, int(np.argmax(np.diag(columns)))]
     axis = axis / np.linalg.norm(axis)
-    return np.pi * (axis if skew @ axis >= 0.0 else -axis)
+    angle = np.arctan2(sine, cosine)
+    return angle * (axis if skew @ axis >= 0.0 else -axis)
 
 
 def _frame(rotation: NDArray[np.float64], translation: NDArray[np.float64]) -> NDArray[np.float64]:
