@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    ParameterType,
+    SetParametersResult,
+)
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 
 from vla_core.errors import ConfigError
 from vla_ros.graph import find_config
@@ -143,6 +150,39 @@ def _declare(node: Node, field: dataclasses.Field[Any], kind: Any, default: Any)
             f"parameter {field.name!r} is {value!r}; available: {', '.join(choices)}."
         )
     return tuple(value) if isinstance(default, list) else value
+
+
+def follow_changes(
+    node: Node, parameters: ParametersT, apply: Callable[[ParametersT], None]
+) -> None:
+    """Call back with the new values whenever a parameter is set while the node runs.
+
+    Args:
+        node: Node that has declared the parameters.
+        parameters: Values in force.
+        apply: Takes all values; those that are read-only never change. A ``ConfigError`` refuses
+            the change with its text.
+    """
+    known = {field.name: field for field in dataclasses.fields(parameters)}  # type: ignore[arg-type]
+    in_force = [parameters]
+
+    def on_set(changes: list[Parameter]) -> SetParametersResult:
+        values = {p.name: p.value for p in changes if p.name in known}
+        for name, value in values.items():
+            choices = known[name].metadata["choices"]
+            if choices and value not in choices:
+                return SetParametersResult(
+                    successful=False, reason=f"{name} must be one of {', '.join(choices)}."
+                )
+        new: ParametersT = dataclasses.replace(in_force[0], **values)  # type: ignore[type-var]
+        try:
+            apply(new)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        in_force[0] = new
+        return SetParametersResult(successful=True)
+
+    node.add_on_set_parameters_callback(on_set)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -313,8 +353,19 @@ class CommandParameters:
         "Helix's checkpoint, whose motor control corrects every command by the newest state; "
         "empty: none."
     )
+    autostart: bool = parameter(
+        "Whether the node configures and activates itself; false waits for a lifecycle manager."
+    )
+    dry_run: str = parameter(
+        "Whether the node begins with previews only, until ~/arm is called: 'contract' does as "
+        "the contract's safety.dry_run says.",
+        choices=("contract", "always", "never"),
+    )
     blend_s: float = parameter(
-        "Duration of the fade from one chunk to the next [s].", minimum=0.0, maximum=1.0
+        "Duration of the fade from one chunk to the next [s].",
+        minimum=0.0,
+        maximum=1.0,
+        read_only=False,
     )
     num_lookahead: int = parameter(
         "Ticks that every trajectory plans along the chunk before its stop tail.",
@@ -326,6 +377,19 @@ class CommandParameters:
         "instruction [rad or m].",
         minimum=0.001,
         maximum=10.0,
+        read_only=False,
+    )
+    teleop_timeout_s: float = parameter(
+        "Silence of teleop_joint_states after which the leader arm has let go [s].",
+        minimum=0.02,
+        maximum=5.0,
+        read_only=False,
+    )
+    marker_rate_hz: float = parameter(
+        "Rate of ~/markers, the predicted path of the tool [Hz]; 0 for none. Needs the "
+        "contract's kinematics.",
+        minimum=0.0,
+        maximum=20.0,
     )
     realtime_priority: int = parameter(
         "Real-time priority of the loop, so that a busy machine does not delay its ticks; 0 for "

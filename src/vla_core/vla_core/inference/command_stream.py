@@ -82,7 +82,7 @@ class CommandStream:
         self.joints = contract.action.joints
         self._dt_ns = round(contract.command.dt_s * 1e9)
         self._num_lookahead = num_lookahead
-        self._max_tracking_error = max_tracking_error
+        self.max_tracking_error = max_tracking_error
         self._start_speed = start_speed
         self._is_strict = contract.safety.limit_mode == "strict"
         limits, chain = limits_and_chain(contract, urdf)
@@ -112,6 +112,7 @@ class CommandStream:
         self._no_chunk_reason = "no action chunk was received yet"
         self._is_new_chunk = False
         self._is_starting = False
+        self._is_led = False
         self._tool_cut_m = 0.0
         self._target: NDArray[np.float64] | None = None
         self._measured: NDArray[np.float64] | None = None
@@ -124,6 +125,20 @@ class CommandStream:
         self._history: deque[tuple[int, NDArray[np.float64]]] = deque(
             maxlen=math.ceil(remembered_s / contract.command.dt_s) + 2
         )
+
+    @property
+    def blend_s(self) -> float:
+        """Duration of the fade from one chunk to the next; may be changed at any time."""
+        return self._sampler.blend_s
+
+    @blend_s.setter
+    def blend_s(self, value: float) -> None:
+        self._sampler.blend_s = value
+
+    @property
+    def measured(self) -> tuple[NDArray[np.float64], int] | None:
+        """Newest measured positions, [A], and their stamp in ns; None before the first."""
+        return None if self._measured is None else (self._measured, self._measured_ns)
 
     @property
     def mode(self) -> CommandMode:
@@ -207,24 +222,38 @@ class CommandStream:
         self._epoch_heard_ns = 0
         self._history.clear()
 
-    def tick(self, now_ns: int, num_elapsed: int = 1) -> CommandTick:
+    def tick(
+        self,
+        now_ns: int,
+        num_elapsed: int = 1,
+        *,
+        stop_reason: str = "",
+        leader: NDArray[np.float64] | None = None,
+    ) -> CommandTick:
         """Decide what the arm is told now.
 
         Args:
             now_ns: Time of this tick.
             num_elapsed: Ticks since the last call, more than 1 after the caller was late: the arm
                 has meanwhile followed the plan.
+            stop_reason: Why the arm must not move, whatever the policy wants; empty if it may.
+                Afterwards only chunks that arrive later are followed.
+            leader: Positions of somebody who has priority over the policy, [A]. After the last
+                ones the arm stops until a chunk arrives.
         """
         self._motion.advance(num_elapsed)
+        self._note_leader(leader is not None)
         self._check_tracking()
+        if stop_reason:
+            self._forget_chunks("waiting for a new chunk after a stop")
         self._target = None
         cut, jump = _NO_CUT, 0.0
-        fault = self._find_fault(now_ns)
+        fault = stop_reason or self._find_fault(now_ns)
         if not fault:
             jump = self._sampler.switch_jump if self._is_new_chunk else 0.0
             self._is_new_chunk = False
             try:
-                cut = self._follow_chunk(now_ns)
+                cut = self._follow(now_ns, leader)
             except SafetyError as error:
                 self._sampler.clear()
                 fault = self._no_chunk_reason = str(error)
@@ -235,6 +264,21 @@ class CommandStream:
         if self._motion.plan is not None and self._motion.position is not None:
             self._history.append((now_ns, self._motion.position))
         return self._report(now_ns, cut, jump)
+
+    def _note_leader(self, is_led: bool) -> None:
+        """Begin or end to follow somebody who has priority over the policy."""
+        if is_led == self._is_led:
+            return
+        # Either may be far from where the arm is: it goes there as at the start of a motion.
+        self._is_led, self._is_starting = is_led, True
+        if is_led:
+            self._blocked_reason = ""
+        else:
+            self._forget_chunks("waiting for a new chunk after the priority input")
+
+    def _forget_chunks(self, reason: str) -> None:
+        self._sampler.clear()
+        self._no_chunk_reason = reason
 
     def _is_overtaken(self, epoch: int, now_ns: int) -> bool:
         silence_ns = now_ns - self._epoch_heard_ns
@@ -254,7 +298,7 @@ class CommandStream:
                 f"the joint state is stamped {-state_age_s:.3f} s in the future; synchronise the "
                 "clocks of the machines"
             )
-        if self._blocked_reason:
+        if self._blocked_reason or self._is_led:
             return self._blocked_reason
         if self._sampler.chunk is None:
             return self._refusal or self._no_chunk_reason
@@ -274,10 +318,10 @@ class CommandStream:
             return
         errors = np.abs(self._measured - commanded)
         worst = int(errors.argmax())
-        if errors[worst] > self._max_tracking_error:
+        if errors[worst] > self.max_tracking_error:
             self._blocked_reason = (
                 f"{self.joints[worst]} is {errors[worst]:.3f} from its command, at most "
-                f"{self._max_tracking_error:g} is allowed; give a new instruction to go on"
+                f"{self.max_tracking_error:g} is allowed; give a new instruction to go on"
             )
 
     def _commanded_at(self, stamp_ns: int) -> NDArray[np.float64] | None:
@@ -317,9 +361,8 @@ class CommandStream:
         self._history.clear()
         self._is_starting = True
 
-    def _follow_chunk(self, now_ns: int) -> Cut:
-        if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
-            self._start_from_measured()
+    def _sample(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the targets of the coming ticks and their velocities, [M, A] each."""
         first_ns = now_ns + self._lead_ns + self._dt_ns
         samples = [
             self._sampler.sample(first_ns + step * self._dt_ns)
@@ -330,6 +373,16 @@ class CommandStream:
             assert self._sampler.chunk is not None
             assert self._measured is not None
             targets += self._motor.correction(self._sampler.chunk, self._measured, now_ns)
+        return targets, velocities
+
+    def _follow(self, now_ns: int, leader: NDArray[np.float64] | None) -> Cut:
+        if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
+            self._start_from_measured()
+        if leader is None:
+            targets, velocities = self._sample(now_ns)
+        else:
+            targets = np.tile(leader, (self._num_lookahead, 1))
+            velocities = np.zeros_like(targets)
         if self._grippers:
             self._grippers.decide(targets, velocities)
         self._target = targets[0].copy()

@@ -31,7 +31,7 @@ class CommandTick:
         position: Command for this instant, [A]; None when nothing is commanded.
         velocity: Its velocity, [A]; None when nothing is commanded.
         target: What is wanted for the next tick before any limit, with grippers that only open
-            and close decided, [A]; None unless a chunk is followed.
+            and close decided, [A]; None unless somebody is followed.
         limited_joints: Joints that a limit kept from their target.
         joint_cuts: How far each of them stays from it, rad or m.
         tool_cut_m: How far the tool stays from where the chunk wants it, because of the workspace

@@ -1,173 +1,191 @@
 # SPDX-License-Identifier: MIT
-"""Command the arm: sample the newest action chunk by time, stream trajectories that end in a stop.
+"""Command the arm: sample the newest action chunk by time, stay within limits, send the result.
 
 This is the one process that moves the arm. It loads no torch and no images, so that nothing that
 happens to the inference can delay a tick; if the inference or this process dies, the tail of the
-last trajectory brings the arm to rest.
+last plan brings the arm to rest. The ticks have a thread of their own; services, actions and
+diagnostics are answered in the main thread.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import sys
 
-import numpy as np
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
-from rclpy.node import Node
-from sensor_msgs.msg import JointState
-from trajectory_msgs.msg import JointTrajectory
-from vla_msgs.msg import ActionChunk, CommandStatus
+from std_srvs.srv import SetBool, Trigger
 
-from vla_core.errors import ChunkError, MessageError, VLAError
-from vla_core.inference.command_stream import CommandMode, CommandStream, CommandTick
-from vla_core.inference.motor import MotorControl
-from vla_core.processing.contract import load_contract
-from vla_core.processing.joint_history import JointHistory
-from vla_ros.conversions import (
-    action_chunk_from_message,
-    command_qos,
-    joint_trajectory_message,
-    sensor_subscription_qos,
-    status_qos,
-    time_message,
-)
+from vla_core.errors import VLAError
+from vla_core.inference.command_stream import CommandStream
+from vla_core.processing.contract import RobotContract, load_contract
+from vla_core.processing.kinematics import limits_and_chain
+from vla_ros.command_diagnostics import CommandDiagnostics
+from vla_ros.command_inputs import CommandInputs
+from vla_ros.command_loop import CommandLoop
+from vla_ros.diagnostics import Diagnostics
 from vla_ros.graph import EXIT_CONFIGURATION
-from vla_ros.node_clock import NodeClock
-from vla_ros.parameters import CommandParameters, declare_parameters
-from vla_ros.polled_subscription import Periodic, PolledSubscription
-from vla_ros.realtime import raise_priority
+from vla_ros.interlocks import Interlocks
+from vla_ros.lifecycle_node import ManagedNode
+from vla_ros.outputs import CommandOutput, build_outputs
+from vla_ros.parameters import CommandParameters, declare_parameters, follow_changes
+from vla_ros.robot_description import read_urdf
 from vla_ros.stop_signal import StopSignal
-from vla_ros.tick_rate import TickRate
+from vla_ros.tool_markers import ToolMarkers
 
-_SERVICES_PERIOD_S = 0.1
-# Arm and gripper may share a topic, and none of their messages may push out the others.
-_JOINT_STATES_DEPTH = 10
+_POLL_PERIOD_S = 0.2
+# The main thread must not keep the interpreter from the loop's for longer.
+_SWITCH_INTERVAL_S = 0.0005
 
 
-class CommandNode(Node):
-    """The command loop.
+class CommandNode(ManagedNode):
+    """The command loop as a lifecycle node.
 
-    Polls ``action_chunk`` and the contract's joint states. Publishes the contract's trajectory
-    topic while it executes or stops, and ``~/status`` in every tick.
+    Hears ``action_chunk``, the contract's joint states, ``teleop_joint_states``, ``estop`` and the
+    contract's deadman. Publishes to the contract's outputs, ``~/status`` in every tick,
+    ``~/preview`` while it is not armed, ``~/markers`` and ``/diagnostics``. Serves ``~/arm``,
+    ``~/emergency_stop`` and ``~/reset_emergency_stop``.
 
     Raises:
-        ConfigError: A parameter or the contract is not valid, or asks for what is not executed.
+        ConfigError: A parameter is not valid.
     """
 
     def __init__(self) -> None:
         super().__init__("command_node")
         self.parameters = declare_parameters(self, CommandParameters)
-        contract = load_contract(self.parameters.contract)
-        self.period_s = contract.command.dt_s
-        checkpoint = self.parameters.motor_checkpoint
-        self._stream = CommandStream(
-            contract,
-            motor=MotorControl.from_checkpoint(checkpoint, contract) if checkpoint else None,
-            blend_s=self.parameters.blend_s,
-            num_lookahead=self.parameters.num_lookahead,
-            max_tracking_error=self.parameters.max_tracking_error,
-        )
-        self._chunks = PolledSubscription(self, ActionChunk, "action_chunk", command_qos())
-        states = sensor_subscription_qos()
-        states.depth = _JOINT_STATES_DEPTH
-        self._joint_states = [
-            PolledSubscription(self, JointState, topic, states) for topic in contract.state.topics
-        ]
-        self._joints = JointHistory(self._stream.joints)
-        self._trajectories = self.create_publisher(
-            JointTrajectory, contract.command.topic, command_qos()
-        )
-        self._status = self.create_publisher(CommandStatus, "~/status", status_qos())
-        self._logged = (CommandMode.WAITING, "")
+        follow_changes(self, self.parameters, self._apply)
+        self._interlocks: Interlocks | None = None
+        self._outputs: list[CommandOutput] = []
+        self._inputs: CommandInputs | None = None
+        self._loop: CommandLoop | None = None
+        self._diagnostics: Diagnostics | None = None
+        self._markers: ToolMarkers | None = None
+        self.create_timer(_POLL_PERIOD_S, self._poll_outputs)
+        self.create_service(SetBool, "~/arm", self._on_arm)
+        self.create_service(Trigger, "~/emergency_stop", self._on_emergency_stop)
+        self.create_service(Trigger, "~/reset_emergency_stop", self._on_reset)
 
-    def tick(self, rate: TickRate) -> None:
-        """Read what is new, decide, publish.
+    @property
+    def has_failed(self) -> bool:
+        """Whether the loop has died of an error; the process should end."""
+        return self._loop is not None and self._loop.has_failed
 
-        Args:
-            rate: Says when this tick was due, and how many periods it is after the last one.
+    def configure(self) -> None:
+        """Load the contract, connect to the outputs, subscribe.
+
+        Raises:
+            VLAError: The contract is not valid or asks for what is not there.
         """
-        now_ns = rate.now_ns
-        if rate.has_jumped_back:
-            self._joints.clear()
-            self._stream.set_back_clock()
-        self._take_joint_states()
-        self._take_chunk(now_ns)
-        tick = self._stream.tick(now_ns, rate.num_elapsed)
-        if tick.plan is not None:
-            self._publish_plan(tick)
-        self._publish_status(tick, now_ns, rate.lateness_s)
-        self._log(tick)
+        contract = load_contract(self.parameters.contract)
+        urdf = read_urdf(self, contract.kinematics) if contract.kinematics else None
+        limits, chain = limits_and_chain(contract, urdf)
+        self._interlocks = Interlocks(contract.safety, is_armed=not self._is_dry_run(contract))
+        self._outputs = build_outputs(self, contract, limits, chain)
+        self._inputs = CommandInputs(self, contract, self._interlocks)
+        lookahead_s = max((output.lookahead_s for output in self._outputs), default=0.0)
+        num_lookahead = math.ceil(lookahead_s / contract.command.dt_s)
 
-    def _take_joint_states(self) -> None:
-        messages = [message for source in self._joint_states for message in source.take_all()]
-        if not messages:
-            return
-        for message in messages:
-            self._joints.add(message)
-        try:
-            joints = self._joints.newest()
-        except MessageError as error:
-            self._stream.refuse_joint_state(str(error))
-        else:
-            self._stream.put_joint_state(joints.values, joints.oldest_ns)
-
-    def _take_chunk(self, now_ns: int) -> None:
-        message = self._chunks.take()
-        if message is None:
-            return
-        if message.horizon == 0:
-            self._stream.revoke(message.epoch, "the policy is idle", now_ns=now_ns)
-            return
-        try:
-            self._stream.put_chunk(
-                action_chunk_from_message(message),
-                sequence=message.sequence,
-                epoch=message.epoch,
-                now_ns=now_ns,
+        def make_stream(is_preview: bool) -> CommandStream:
+            return CommandStream(
+                contract,
+                blend_s=self.parameters.blend_s,
+                num_lookahead=max(num_lookahead, self.parameters.num_lookahead),
+                # A previewed command is followed by nobody.
+                max_tracking_error=math.inf if is_preview else self.parameters.max_tracking_error,
             )
-        except (MessageError, ChunkError) as error:
-            self._stream.refuse_chunk(f"chunk {message.sequence} is refused: {error}")
 
-    def _publish_plan(self, tick: CommandTick) -> None:
-        assert tick.plan is not None
-        positions, velocities = tick.plan
-        times_s = self.period_s * np.arange(1, len(positions) + 1)
-        self._trajectories.publish(
-            joint_trajectory_message(self._stream.joints, positions, velocities, times_s)
+        self._loop = CommandLoop(
+            self, self._outputs, self._inputs, self._interlocks, make_stream, self.parameters
         )
-
-    def _publish_status(self, tick: CommandTick, now_ns: int, lateness_s: float) -> None:
-        status = CommandStatus(
-            mode=int(tick.mode),
-            reason=tick.reason,
-            chunk_sequence=tick.chunk_sequence,
-            chunk_age=tick.chunk_age_s,
-            joint_state_age=tick.state_age_s,
-            tick_lateness=lateness_s,
-            limited=bool(tick.limited_joints),
-            limited_joints=list(tick.limited_joints),
-            switch_jump=tick.switch_jump,
-            joint_names=list(self._stream.joints),
+        self._diagnostics = Diagnostics(self, contract.robot)
+        CommandDiagnostics(
+            self._diagnostics, self._loop, self._inputs, self._outputs, self._interlocks
         )
-        status.header.stamp = time_message(now_ns)
-        if tick.position is not None and tick.velocity is not None:
-            status.command_positions = tick.position.tolist()
-            status.command_velocities = tick.velocity.tolist()
-        self._status.publish(status)
+        if chain is not None and self.parameters.marker_rate_hz > 0.0:
+            self._markers = ToolMarkers(
+                self, contract, chain, rate_hz=self.parameters.marker_rate_hz
+            )
+        kinds = ", ".join(f"{type(out).__name__} to {out.target}" for out in self._outputs)
+        mode = "armed" if self._interlocks.is_armed else "dry run: previews only, until ~/arm"
+        self.get_logger().info(f"robot '{contract.robot}': {kinds}; {mode}.")
 
-    def _log(self, tick: CommandTick) -> None:
-        """Write one line per change of mode and per new refusal."""
-        refusal = tick.reason if tick.mode is CommandMode.EXECUTING else ""
-        if (tick.mode, refusal) == self._logged:
-            return
-        self._logged = (tick.mode, refusal)
-        because = f": {tick.reason}" if tick.reason else ""
-        self.get_logger().info(f"{tick.mode.name.lower()}{because}")
+    def _is_dry_run(self, contract: RobotContract) -> bool:
+        choice = self.parameters.dry_run
+        return contract.safety.dry_run if choice == "contract" else choice == "always"
+
+    def activate(self) -> None:
+        """Start the loop."""
+        assert self._loop is not None
+        # A full collection of all that was imported would take longer than a tick may be late.
+        gc.collect()
+        gc.freeze()
+        self._loop.start()
+
+    def deactivate(self) -> None:
+        """Bring the arm to rest and end the loop."""
+        if self._loop is not None:
+            self._loop.stop()
+
+    def release(self) -> None:
+        """Give back all topics and clients."""
+        for part in (self._markers, self._diagnostics, self._loop, self._inputs, *self._outputs):
+            if part is not None:
+                part.destroy()
+        self._markers = self._diagnostics = self._loop = self._inputs = self._interlocks = None
+        self._outputs = []
+
+    def _poll_outputs(self) -> None:
+        for output in self._outputs:
+            output.poll()
+
+    def _apply(self, parameters: CommandParameters) -> None:
+        self.parameters = parameters
+        if self._loop is not None:
+            self._loop.apply(parameters)
+
+    def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        if self._interlocks is None:
+            response.message = f"the node is not configured. {self.failure}"
+            return response
+        if request.data and self._interlocks.emergency:
+            response.message = (
+                f"emergency stop: {self._interlocks.emergency}; call ~/reset_emergency_stop first"
+            )
+            return response
+        self._interlocks.is_armed = request.data
+        response.success = True
+        response.message = "armed" if request.data else "not armed: commands are previewed only"
+        self.get_logger().warning(response.message)
+        return response
+
+    def _on_emergency_stop(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        if self._interlocks is None:
+            response.message = f"the node is not configured. {self.failure}"
+            return response
+        self._interlocks.stop("service ~/emergency_stop")
+        response.success = True
+        response.message = "the arm stops; call ~/reset_emergency_stop to go on"
+        self.get_logger().error("emergency stop by service")
+        return response
+
+    def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if self._interlocks is None:
+            response.message = f"the node is not configured. {self.failure}"
+            return response
+        was_stopped = self._interlocks.reset()
+        response.success = True
+        response.message = "the arm may move again" if was_stopped else "it was not in force"
+        if was_stopped:
+            self.get_logger().warning("the emergency stop was reset")
+        return response
 
 
 def main(args: list[str] | None = None) -> int:
     """Run command_node until SIGINT or SIGTERM."""
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     with StopSignal(args) as stop:
         try:
             node = CommandNode()
@@ -176,20 +194,19 @@ def main(args: list[str] | None = None) -> int:
             return EXIT_CONFIGURATION
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        # A full collection of all that was imported would take longer than a tick may be late.
-        gc.collect()
-        gc.freeze()
-        raise_priority(node, node.parameters.realtime_priority)
-        services_due = Periodic(_SERVICES_PERIOD_S)
-        rate = TickRate(NodeClock(node), node.period_s)
-        while not stop.is_set:
-            if rate.wait():
-                node.tick(rate)
-            if services_due.is_due():
-                executor.spin_once(timeout_sec=0.0)
-        executor.shutdown()
-        node.destroy_node()
-    return 0
+        try:
+            if node.parameters.autostart:
+                node.bring_up()
+            while not stop.is_set and not node.has_failed:
+                executor.spin_once(timeout_sec=0.1)
+        except VLAError:
+            return EXIT_CONFIGURATION
+        finally:
+            has_failed = node.has_failed
+            node.tear_down()
+            executor.shutdown()
+            node.destroy_node()
+        return 1 if has_failed else 0
 
 
 if __name__ == "__main__":
