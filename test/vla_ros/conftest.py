@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: MIT
 """A ROS domain of its own for every test, and nodes as real processes in it."""
 
+import itertools
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from vla_ros.private_domain import private_domain
@@ -81,6 +83,113 @@ def node(ros_domain):
     context.try_shutdown()
 
 
+class Robot:
+    """A table-top arm that goes where it is told, with a policy's chunks beside it."""
+
+    def __init__(self, node, contract, start):
+        from sensor_msgs.msg import JointState
+        from trajectory_msgs.msg import JointTrajectory
+        from vla_msgs.msg import ActionChunk, CommandStatus
+
+        from vla_core.sim.trajectory_controller import TrajectoryController
+        from vla_ros.conversions import command_qos, sensor_publisher_qos, status_qos
+        from vla_ros.polled_subscription import PolledSubscription
+
+        self._joints = contract.action.joints
+        self._clock = node.get_clock()
+        self._states = node.create_publisher(JointState, "joint_states", sensor_publisher_qos())
+        self._leader = node.create_publisher(
+            JointState, "teleop_joint_states", sensor_publisher_qos()
+        )
+        self._chunks = node.create_publisher(ActionChunk, "action_chunk", command_qos())
+        self._trajectories = PolledSubscription(
+            node, JointTrajectory, contract.command.topic, status_qos()
+        )
+        self._status = PolledSubscription(node, CommandStatus, "command_node/status", status_qos())
+        self.sequence = itertools.count(1)
+        self.controller = TrajectoryController(self._joints, start)
+        self.position = self.start = start
+        self.goal = np.add(start, [0.2, 0.1, -0.1, 0.1, 0.0, -0.2, 0.0])
+        self.trajectories = []
+        self.status = None
+
+    @property
+    def now_ns(self):
+        return self._clock.now().nanoseconds
+
+    def step(self, measures=True):
+        """Take what has come, move, report the joint states; rejections raise."""
+        from vla_ros.conversions import joint_state_message
+
+        while (trajectory := self._trajectories.take_next()) is not None:
+            self.controller.replace(trajectory, self.now_ns)
+            self.trajectories.append(trajectory)
+        self.status = self._status.take() or self.status
+        self.position, velocity = self.controller.sample(self.now_ns)
+        if measures:
+            self._states.publish(
+                joint_state_message(self._joints, self.position, velocity, stamp_ns=self.now_ns)
+            )
+
+    def send_chunk(self, goal=None, epoch=1, **changes):
+        from vla_core.types import ActionChunk
+        from vla_ros.conversions import action_chunk_message
+
+        now_ns = self.now_ns
+        ramp = np.linspace(0.0, 1.0, 17)[1:, None]
+        goal = self.goal if goal is None else np.asarray(goal)
+        actions = self.start + ramp * (goal - self.start)
+        values = {
+            "actions": actions,
+            "policy_actions": np.zeros(actions.shape, dtype=np.float32),
+            "joints": self._joints,
+            "dt_s": 0.1,
+            "stamp_ns": now_ns,
+            "checkpoint_id": "test",
+            "instruction": "move",
+        }
+        self._chunks.publish(
+            action_chunk_message(
+                ActionChunk(**{**values, **changes}),
+                sequence=next(self.sequence),
+                epoch=epoch,
+                inference_start_ns=now_ns,
+                generation_ns=now_ns,
+                image_stamps_ns={},
+                state_stamp_ns=now_ns,
+            )
+        )
+
+    def lead(self, positions):
+        """Publish what a leader arm would."""
+        from vla_ros.conversions import joint_state_message
+
+        still = np.zeros(len(self._joints))
+        self._leader.publish(
+            joint_state_message(self._joints, positions, still, stamp_ns=self.now_ns)
+        )
+
+    def revoke(self, epoch):
+        from vla_ros.conversions import revocation_message
+
+        self._chunks.publish(
+            revocation_message(epoch=epoch, checkpoint_id="test", stamp_ns=self.now_ns)
+        )
+
+    def is_in(self, mode, reason="", **step):
+        self.step(**step)
+        return self.status and self.status.mode == mode and reason in self.status.reason
+
+
+@pytest.fixture
+def robot(node):
+    """A robot of the table-top contract, at home."""
+    from vla_core.processing.contract import load_contract
+    from vla_core.sim.scene import HOME
+
+    return Robot(node, load_contract("tabletop"), np.asarray(HOME, dtype=np.float64))
+
+
 @pytest.fixture
 def start_node(ros_domain, tmp_path):
     """Start nodes by executable name with ROS arguments; all are ended after the test."""
@@ -120,8 +229,6 @@ def call_service(node):
 @pytest.fixture(scope="session")
 def untrained_checkpoint(tmp_path_factory):
     """A small GR00T checkpoint for the table-top arm that moves it somewhere within its limits."""
-    import numpy as np
-
     from vla_core.models.frameworks import GR00TVLA
     from vla_core.models.vlm import get_vlm
     from vla_core.processing.contract import load_contract

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """command_node as a process: trajectories a controller accepts, stops with a reason, no torch."""
 
-import itertools
 import sys
 from pathlib import Path
 
@@ -10,8 +9,6 @@ import pytest
 
 from vla_core.processing.contract import load_contract
 from vla_core.sim.scene import HOME
-from vla_core.sim.trajectory_controller import TrajectoryController
-from vla_core.types import ActionChunk
 from vla_ros.graph import EXIT_CONFIGURATION
 
 pytestmark = pytest.mark.ros
@@ -20,93 +17,6 @@ CONTRACT = load_contract("tabletop")
 JOINTS = CONTRACT.action.joints
 START = np.asarray(HOME, dtype=np.float64)
 GOAL = np.add(START, [0.2, 0.1, -0.1, 0.1, 0.0, -0.2, 0.0])
-
-
-class Robot:
-    """An arm that goes where it is told, with a policy's chunks beside it."""
-
-    def __init__(self, node):
-        from sensor_msgs.msg import JointState
-        from trajectory_msgs.msg import JointTrajectory
-        from vla_msgs.msg import ActionChunk as ActionChunkMessage
-        from vla_msgs.msg import CommandStatus
-
-        from vla_ros.conversions import command_qos, sensor_publisher_qos, status_qos
-        from vla_ros.polled_subscription import PolledSubscription
-
-        self._clock = node.get_clock()
-        self._states = node.create_publisher(JointState, "joint_states", sensor_publisher_qos())
-        self._chunks = node.create_publisher(ActionChunkMessage, "action_chunk", command_qos())
-        self._trajectories = PolledSubscription(
-            node, JointTrajectory, CONTRACT.command.topic, status_qos()
-        )
-        self._status = PolledSubscription(node, CommandStatus, "command_node/status", status_qos())
-        self._sequence = itertools.count(1)
-        self._controller = TrajectoryController(JOINTS, START)
-        self.position = START
-        self.trajectories = []
-        self.status = None
-
-    @property
-    def now_ns(self):
-        return self._clock.now().nanoseconds
-
-    def step(self, measures=True):
-        """Take what has come, move, report the joint states; rejections raise."""
-        from vla_ros.conversions import joint_state_message
-
-        while (trajectory := self._trajectories.take_next()) is not None:
-            self._controller.replace(trajectory, self.now_ns)
-            self.trajectories.append(trajectory)
-        self.status = self._status.take() or self.status
-        self.position, velocity = self._controller.sample(self.now_ns)
-        if measures:
-            self._states.publish(
-                joint_state_message(JOINTS, self.position, velocity, stamp_ns=self.now_ns)
-            )
-
-    def send_chunk(self, goal=GOAL, epoch=1, **changes):
-        from vla_ros.conversions import action_chunk_message
-
-        now_ns = self.now_ns
-        ramp = np.linspace(0.0, 1.0, 17)[1:, None]
-        actions = START + ramp * (np.asarray(goal) - START)
-        values = {
-            "actions": actions,
-            "policy_actions": np.zeros(actions.shape, dtype=np.float32),
-            "joints": JOINTS,
-            "dt_s": 0.1,
-            "stamp_ns": now_ns,
-            "checkpoint_id": "test",
-            "instruction": "move",
-        }
-        self._chunks.publish(
-            action_chunk_message(
-                ActionChunk(**{**values, **changes}),
-                sequence=next(self._sequence),
-                epoch=epoch,
-                inference_start_ns=now_ns,
-                generation_ns=now_ns,
-                image_stamps_ns={},
-                state_stamp_ns=now_ns,
-            )
-        )
-
-    def revoke(self, epoch):
-        from vla_ros.conversions import revocation_message
-
-        self._chunks.publish(
-            revocation_message(epoch=epoch, checkpoint_id="test", stamp_ns=self.now_ns)
-        )
-
-    def is_in(self, mode, reason="", **step):
-        self.step(**step)
-        return self.status and self.status.mode == mode and reason in self.status.reason
-
-
-@pytest.fixture
-def robot(node):
-    return Robot(node)
 
 
 @pytest.fixture
@@ -254,7 +164,7 @@ def test_chunk_for_another_robot_is_refused(robot, process, wait_until):
 
 
 def test_arm_that_does_not_follow_is_stopped(moving, wait_until):
-    moving._controller.hold(np.add(START, [0.0, 0.0, 0.0, 0.0, 0.9, 0.0, 0.0]))
+    moving.controller.hold(np.add(START, [0.0, 0.0, 0.0, 0.0, 0.9, 0.0, 0.0]))
     moving._trajectories.destroy()
     moving._trajectories.take_next = lambda: None
     hold(moving, wait_until, "joint_5 is")

@@ -9,8 +9,6 @@ import pytest
 from vla_core.processing.contract import RobotContract, load_contract
 
 _PATIENCE_S = 30.0
-JOINTS = load_contract("tabletop").action.joints
-ARM = JOINTS[:6]
 DT_NS = 20_000_000
 
 

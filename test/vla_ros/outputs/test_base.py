@@ -69,16 +69,15 @@ def test_joints_are_split_to_the_topics_of_their_controllers(
     from vla_ros.conversions import status_qos
     from vla_ros.polled_subscription import PolledSubscription
 
-    from .conftest import JOINTS
-
-    topics = {"left/joint_trajectory": list(JOINTS[:3]), "right/joint_trajectory": JOINTS[3:]}
+    joints = list(make_contract(topic="any").action.joints)
+    topics = {"left/joint_trajectory": joints[:3], "right/joint_trajectory": joints[3:]}
     received = [PolledSubscription(node, JointTrajectory, t, status_qos()) for t in topics]
-    outputs = build(make_contract(topics={t: list(j) for t, j in topics.items()}))
+    outputs = build(make_contract(topics=topics))
     spin_until(lambda: all(r.num_publishers for r in received), "the publishers")
     command = motion.command()
     for output in outputs:
         output.send(command)
     for subscription, columns in zip(received, (slice(0, 3), slice(3, 7)), strict=True):
         message = spin_until(subscription.take, "a trajectory")
-        assert tuple(message.joint_names) == JOINTS[columns]
+        assert list(message.joint_names) == joints[columns]
         assert list(message.points[0].positions) == command.positions[0, columns].tolist()

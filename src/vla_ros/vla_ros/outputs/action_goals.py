@@ -79,10 +79,14 @@ class ActionGoals:
             return ""
         expected = f"no server of {self._name} ({self._type}) is there"
         full_name = self._node.resolve_service_name(self._name)
-        for name, types in get_action_names_and_types(self._node):
-            if name == full_name and self._type not in types:
-                return f"{expected}; what is there takes {', '.join(types)}"
-        return expected
+        # The client itself is in the graph, too.
+        others = [
+            kind
+            for name, kinds in get_action_names_and_types(self._node)
+            for kind in kinds
+            if name == full_name and kind != self._type
+        ]
+        return f"{expected}; what is there takes {', '.join(others)}" if others else expected
 
     def _send_newest(self) -> None:
         goal, self._newest = self._newest, None
