@@ -82,13 +82,14 @@ def start(start_node, robot, wait_until):
 def move(robot, wait_until):
     """Have the robot follow chunks until it has moved."""
 
-    def follow():
+    def follow(meanwhile=lambda: None):
         from vla_msgs.msg import CommandStatus
 
         began = robot.position
         epoch = next(robot.epochs)
 
         def moved():
+            meanwhile()
             if robot.status.mode != CommandStatus.EXECUTING:
                 robot.send_chunk(actions=np.tile(robot.goal, (16, 1)), epoch=epoch)
             robot.step()
@@ -182,13 +183,12 @@ def test_a_stop_that_is_followed_by_its_release_at_once_still_counts(
 def test_the_deadman_must_be_held(robot, start, move, publish, tmp_path, wait_until):
     from vla_msgs.msg import CommandStatus
 
-    start(safety={"deadman_topic": "enable", "deadman_max_age_s": 1.0}, tmp_path=tmp_path)
+    start(safety={"deadman_topic": "enable", "deadman_max_age_s": 0.5}, tmp_path=tmp_path)
     robot.send_chunk()
     wait_for(
         robot, wait_until, CommandStatus.WAITING, "nothing was heard of the deadman on enable"
     )
-    publish("enable", True)
-    move()
+    move(meanwhile=lambda: publish("enable", True))
     heard = listen_until(robot, wait_until, CommandStatus.HOLDING, "the deadman on enable")
     assert_stop_is_within_limits(heard)
 

@@ -77,6 +77,20 @@ def test_a_manager_brings_the_node_up_and_down_again(start_node, change_state, r
         assert change_state(Transition.TRANSITION_CLEANUP)
 
 
+def test_an_emergency_stop_outlasts_a_new_configuration(
+    start_node, change_state, call_service, robot, wait_until
+):
+    from lifecycle_msgs.msg import Transition
+    from std_srvs.srv import Trigger
+    from vla_msgs.msg import CommandStatus
+
+    start_node("command_node", "-p", "autostart:=false")
+    assert call_service(Trigger, "command_node/emergency_stop", Trigger.Request()).success
+    assert change_state(Transition.TRANSITION_CONFIGURE)
+    assert change_state(Transition.TRANSITION_ACTIVATE)
+    wait_until(lambda: robot.is_in(CommandStatus.WAITING, "emergency stop"), "the reason")
+
+
 def test_deactivation_in_motion_brings_the_arm_to_rest_first(
     moving, robot, change_state, wait_until
 ):

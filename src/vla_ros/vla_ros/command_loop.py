@@ -185,9 +185,10 @@ class CommandLoop:
             return reason
         if not self._interlocks.is_armed:
             return "disarmed"
-        if self._inputs.wants_motion(monotonic_ns):
-            for output in self._outputs:
-                output.wake()
+        if not self._inputs.wants_motion(monotonic_ns):
+            return ""
+        for output in self._outputs:
+            output.wake()
         return next((why for output in self._outputs if (why := output.blocker())), "")
 
     def _find_clock_jump(self, now_ns: int, monotonic_ns: int) -> str:
@@ -242,6 +243,9 @@ class CommandLoop:
             tick_lateness=lateness_s,
             limited=bool(tick.limited_joints),
             limited_joints=list(tick.limited_joints),
+            joint_cuts=list(tick.joint_cuts),
+            tool_cut=tick.tool_cut_m,
+            pace=tick.pace,
             switch_jump=tick.switch_jump,
             joint_names=list(self._stream.joints),
         )

@@ -18,16 +18,17 @@ class Interlocks:
     Args:
         safety: The contract's part about it.
         is_armed: Whether commands reach the robot from the start.
+        emergency: Why an emergency stop is in force already.
 
     Attributes:
         is_armed: Whether commands are to reach the robot; else they are previewed.
         emergency: Why the emergency stop is in force; empty when it is not.
     """
 
-    def __init__(self, safety: SafetyContract, *, is_armed: bool) -> None:
+    def __init__(self, safety: SafetyContract, *, is_armed: bool, emergency: str = "") -> None:
         self._safety = safety
         self.is_armed = is_armed
-        self.emergency = ""
+        self.emergency = emergency
         self._deadman: bool | None = None
         self._deadman_ns = 0
 

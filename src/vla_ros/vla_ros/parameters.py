@@ -27,6 +27,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from vla_core.errors import ConfigError
+from vla_core.inference.action_chunks import BLENDINGS
 from vla_ros.graph import find_config
 
 ParametersT = TypeVar("ParametersT")
@@ -366,6 +367,27 @@ class CommandParameters:
         minimum=0.0,
         maximum=1.0,
         read_only=False,
+    )
+    blending: str = parameter(
+        "How chunks are merged: 'blend' fades to the newest, 'ensemble' averages all that have "
+        "not ended.",
+        choices=BLENDINGS,
+    )
+    ensemble_m: float = parameter(
+        "Decay of the weights of an ensemble: above 0 older chunks count more, below 0 less.",
+        minimum=-10.0,
+        maximum=10.0,
+    )
+    slow_s: float = parameter(
+        "Time before the end of a chunk from which on it is followed ever slower, if no other "
+        "has come [s].",
+        minimum=0.0,
+        maximum=1.0,
+    )
+    start_speed: float = parameter(
+        "Share of the velocity limits with which a motion approaches its first target.",
+        minimum=0.01,
+        maximum=1.0,
     )
     num_lookahead: int = parameter(
         "Ticks that every trajectory plans along the chunk before its stop tail.",

@@ -19,7 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from vla_core.errors import VLAError
 from vla_core.inference.command_stream import CommandStream
-from vla_core.processing.contract import RobotContract, load_contract
+from vla_core.processing.contract import RobotContract, SafetyContract, load_contract
 from vla_core.processing.kinematics import limits_and_chain
 from vla_ros.command_diagnostics import CommandDiagnostics
 from vla_ros.command_inputs import CommandInputs
@@ -30,6 +30,7 @@ from vla_ros.interlocks import Interlocks
 from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.outputs import CommandOutput, build_outputs
 from vla_ros.parameters import CommandParameters, declare_parameters, follow_changes
+from vla_ros.realtime import raise_priority
 from vla_ros.robot_description import read_urdf
 from vla_ros.stop_signal import StopSignal
 from vla_ros.tool_markers import ToolMarkers
@@ -55,7 +56,8 @@ class CommandNode(ManagedNode):
         super().__init__("command_node")
         self.parameters = declare_parameters(self, CommandParameters)
         follow_changes(self, self.parameters, self._apply)
-        self._interlocks: Interlocks | None = None
+        # Before the contract is known, so that an emergency stop counts from the first moment.
+        self._interlocks = Interlocks(SafetyContract(), is_armed=False)
         self._outputs: list[CommandOutput] = []
         self._inputs: CommandInputs | None = None
         self._loop: CommandLoop | None = None
@@ -80,7 +82,11 @@ class CommandNode(ManagedNode):
         contract = load_contract(self.parameters.contract)
         urdf = read_urdf(self, contract.kinematics) if contract.kinematics else None
         limits, chain = limits_and_chain(contract, urdf)
-        self._interlocks = Interlocks(contract.safety, is_armed=not self._is_dry_run(contract))
+        self._interlocks = Interlocks(
+            contract.safety,
+            is_armed=not self._is_dry_run(contract),
+            emergency=self._interlocks.emergency,
+        )
         self._outputs = build_outputs(self, contract, limits, chain)
         self._inputs = CommandInputs(self, contract, self._interlocks)
         lookahead_s = max((output.lookahead_s for output in self._outputs), default=0.0)
@@ -89,7 +95,12 @@ class CommandNode(ManagedNode):
         def make_stream(is_preview: bool) -> CommandStream:
             return CommandStream(
                 contract,
+                urdf=urdf,
                 blend_s=self.parameters.blend_s,
+                blending=self.parameters.blending,
+                ensemble_m=self.parameters.ensemble_m,
+                slow_s=self.parameters.slow_s,
+                start_speed=self.parameters.start_speed,
                 num_lookahead=max(num_lookahead, self.parameters.num_lookahead),
                 # A previewed command is followed by nobody.
                 max_tracking_error=math.inf if is_preview else self.parameters.max_tracking_error,
@@ -132,7 +143,7 @@ class CommandNode(ManagedNode):
         for part in (self._markers, self._diagnostics, self._loop, self._inputs, *self._outputs):
             if part is not None:
                 part.destroy()
-        self._markers = self._diagnostics = self._loop = self._inputs = self._interlocks = None
+        self._markers = self._diagnostics = self._loop = self._inputs = None
         self._outputs = []
 
     def _poll_outputs(self) -> None:
@@ -145,7 +156,7 @@ class CommandNode(ManagedNode):
             self._loop.apply(parameters)
 
     def _on_arm(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        if self._interlocks is None:
+        if self._loop is None:
             response.message = f"the node is not configured. {self.failure}"
             return response
         if request.data and self._interlocks.emergency:
@@ -162,9 +173,6 @@ class CommandNode(ManagedNode):
     def _on_emergency_stop(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        if self._interlocks is None:
-            response.message = f"the node is not configured. {self.failure}"
-            return response
         self._interlocks.stop("service ~/emergency_stop")
         response.success = True
         response.message = "the arm stops; call ~/reset_emergency_stop to go on"
@@ -172,9 +180,6 @@ class CommandNode(ManagedNode):
         return response
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        if self._interlocks is None:
-            response.message = f"the node is not configured. {self.failure}"
-            return response
         was_stopped = self._interlocks.reset()
         response.success = True
         response.message = "the arm may move again" if was_stopped else "it was not in force"
@@ -194,6 +199,8 @@ def main(args: list[str] | None = None) -> int:
             return EXIT_CONFIGURATION
         executor = SingleThreadedExecutor()
         executor.add_node(node)
+        # A thread that waits for the processor with the interpreter's lock would stop the loop.
+        raise_priority(node, max(0, node.parameters.realtime_priority - 1))
         try:
             if node.parameters.autostart:
                 node.bring_up()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Publish the simulated table-top arm as a robot: joint states and cameras out, trajectories in.
+"""Publish the simulated table-top arm as a robot: joint states and cameras out, commands in.
 
 Physics follows the wall clock in steps of 2 ms; the stamps are the times of the physics. Every
 trajectory goes through a model of joint_trajectory_controller, which rejects what the real one
-rejects.
+rejects; with a contract for it, a forward controller takes positions instead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from trajectory_msgs.msg import JointTrajectory
 from vla_msgs.msg import SimStatus
 from vla_msgs.srv import ResetEpisode
 
-from vla_core.errors import ConfigError, VLAError
+from vla_core.errors import ConfigError, MessageError, VLAError
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.sim.trajectory_controller import TrajectoryController, TrajectoryRejectedError
 from vla_ros.conversions import (
@@ -35,8 +35,10 @@ from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.parameters import SimRobotParameters, declare_parameters
 from vla_ros.polled_subscription import AbsoluteRate, Periodic, PolledSubscription
 from vla_ros.realtime import raise_priority
+from vla_ros.sim_forward_controller import SimForwardController
 from vla_ros.stop_signal import StopSignal
 
+_OUTPUTS = ("joint_trajectory", "forward_position")
 # Catching up costs a fortieth of the time that was missed.
 _MAX_BEHIND_NS = 1_000_000_000
 
@@ -45,7 +47,7 @@ class SimRobotNode(Node):
     """The simulated robot.
 
     Publishes ``joint_states``, the contract's cameras with ``camera_info`` beside each, and
-    ``~/status``. Subscribes to the contract's trajectory topic. Serves ``~/reset``.
+    ``~/status``. Subscribes to the contract's command topic. Serves ``~/reset``.
 
     Raises:
         ConfigError: A parameter or the contract does not fit the simulation, or the cameras cannot
@@ -89,9 +91,7 @@ class SimRobotNode(Node):
     def tick(self) -> None:
         """Take the newest trajectory, advance the physics to now, publish what is due."""
         now_ns = self.get_clock().now().nanoseconds
-        trajectory = self._trajectories.take()
-        if trajectory is not None:
-            self._follow(trajectory, now_ns)
+        self._take_command(now_ns)
         self._advance(now_ns)
         if self._joint_states_due.is_due():
             self._publish_joint_states()
@@ -112,11 +112,32 @@ class SimRobotNode(Node):
                 self.create_publisher(CameraInfo, info_topic, sensor_publisher_qos()),
             )
         self._status = self.create_publisher(SimStatus, "~/status", status_qos())
-        # The real controller's reader has the system default, which is best effort, depth 1.
-        self._trajectories = PolledSubscription(
-            self, JointTrajectory, contract.command.topic, sensor_subscription_qos()
-        )
+        topic = contract.command.topic
+        self._forward: SimForwardController | None = None
+        self._trajectories: PolledSubscription[JointTrajectory] | None = None
+        if contract.command.output == "forward_position":
+            # Another order than the policy's, as with real controllers: it has to be asked for.
+            self._forward = SimForwardController(self, topic, self._scene.JOINTS[::-1])
+        else:
+            # The real controller's reader has the system default, which is best effort, depth 1.
+            self._trajectories = PolledSubscription(
+                self, JointTrajectory, topic, sensor_subscription_qos()
+            )
         self.create_service(ResetEpisode, "~/reset", self._on_reset)
+
+    def _take_command(self, now_ns: int) -> None:
+        trajectory = self._trajectories.take() if self._trajectories is not None else None
+        if trajectory is not None:
+            self._follow(trajectory, now_ns)
+        if self._forward is None:
+            return
+        try:
+            positions = self._forward.take()
+        except MessageError as error:
+            self.get_logger().error(str(error), throttle_duration_sec=5.0)
+        else:
+            if positions is not None:
+                self._controller.hold(positions[::-1])
 
     def _follow(self, trajectory: JointTrajectory, now_ns: int) -> None:
         try:
@@ -227,6 +248,13 @@ def _check_contract(contract: RobotContract, joints: Sequence[str], cameras: Seq
     unknown = sorted(set(contract.cameras) - set(cameras))
     if unknown:
         problems.append(f"cameras {unknown} do not exist, available: {list(cameras)}")
+    if contract.command.output not in _OUTPUTS or contract.command.topics:
+        problems.append(
+            f"command.output must be one of {', '.join(_OUTPUTS)} with one topic, got "
+            f"{contract.command.output}"
+        )
+    if set(contract.arm_joints) != set(joints):
+        problems.append("every gripper must have output 'joint'")
     sizes = {(camera.width, camera.height) for camera in contract.cameras.values()}
     if len({edge for size in sizes for edge in size}) != 1:
         problems.append(f"cameras must all be square and of one size, got {sorted(sizes)}")
