@@ -9,18 +9,20 @@ is missing is followed ever slower, and only then the arm stops. No ROS and no t
 from __future__ import annotations
 
 import math
-from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import ChunkError, ConfigError, SafetyError
 from vla_core.inference.action_chunks import ChunkSampler
+from vla_core.inference.command_history import CommandHistory
 from vla_core.inference.command_tick import CommandMode, CommandTick
 from vla_core.inference.grippers import BinaryGrippers
 from vla_core.inference.joint_targets import ActionReader
+from vla_core.inference.measured_state import MeasuredState
 from vla_core.inference.motion import Cut, Motion
 from vla_core.inference.motor import MotorControl
+from vla_core.inference.step_limit import StepLimit
 from vla_core.inference.workspace import Workspace
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.kinematics import limits_and_chain
@@ -93,7 +95,7 @@ class CommandStream:
         self._reader = ActionReader(contract, limits, chain, workspace)
         self._motion = Motion(limits, contract.command.dt_s, workspace)
         self._lead_ns = round(self._motion.lead_s * 1e9)
-        self._is_gripper = np.array([joint in contract.grippers for joint in self.joints])
+        self._step_limit = StepLimit(contract)
         self._grippers = BinaryGrippers(contract)
         self._sampler = ChunkSampler(
             self.joints,
@@ -115,16 +117,12 @@ class CommandStream:
         self._is_led = False
         self._tool_cut_m = 0.0
         self._target: NDArray[np.float64] | None = None
-        self._measured: NDArray[np.float64] | None = None
-        self._measured_ns = 0
-        self._state_fault = ""
+        self._measured = MeasuredState(contract.state.max_age_s)
         self._blocked_reason = ""
         self._num_stop_ticks = 0
         # Long enough for the command that was in force when the oldest usable state was measured.
         remembered_s = max(contract.state.max_age_s, contract.action.max_age_s)
-        self._history: deque[tuple[int, NDArray[np.float64]]] = deque(
-            maxlen=math.ceil(remembered_s / contract.command.dt_s) + 2
-        )
+        self._history = CommandHistory(remembered_s, contract.command.dt_s)
 
     @property
     def blend_s(self) -> float:
@@ -138,7 +136,8 @@ class CommandStream:
     @property
     def measured(self) -> tuple[NDArray[np.float64], int] | None:
         """Newest measured positions, [A], and their stamp in ns; None before the first."""
-        return None if self._measured is None else (self._measured, self._measured_ns)
+        positions = self._measured.positions
+        return None if positions is None else (positions, self._measured.stamp_ns)
 
     @property
     def mode(self) -> CommandMode:
@@ -152,11 +151,11 @@ class CommandStream:
             positions: Of the action joints in their order, finite, [A].
             stamp_ns: Time of the measurement.
         """
-        self._measured, self._measured_ns, self._state_fault = positions, stamp_ns, ""
+        self._measured.put(positions, stamp_ns)
 
     def refuse_joint_state(self, reason: str) -> None:
         """Note that a joint state could not be used; the last good one goes on getting older."""
-        self._state_fault = reason
+        self._measured.refuse(reason)
 
     def put_chunk(self, chunk: ActionChunk, *, sequence: int, epoch: int, now_ns: int) -> None:
         """Take a new chunk; it is executed from the next tick on.
@@ -262,7 +261,7 @@ class CommandStream:
         if fault:
             cut = self._stop_or_stay(fault)
         if self._motion.plan is not None and self._motion.position is not None:
-            self._history.append((now_ns, self._motion.position))
+            self._history.append(now_ns, self._motion.position)
         return self._report(now_ns, cut, jump)
 
     def _note_leader(self, is_led: bool) -> None:
@@ -285,19 +284,8 @@ class CommandStream:
         return epoch < self._epoch and silence_ns <= self.contract.action.max_age_s * 1e9
 
     def _find_fault(self, now_ns: int) -> str:
-        state_age_s = self._state_age_s(now_ns)
-        limit_s = self.contract.state.max_age_s
-        if self._measured is None:
-            return self._state_fault or "no joint state was received yet"
-        if state_age_s > limit_s:
-            late = f"the joint state is {state_age_s:.3f} s old, at most {limit_s:g} s is allowed"
-            return f"{late}; {self._state_fault}" if self._state_fault else late
-        if state_age_s < -limit_s:
-            # It would pass for young long after the robot has fallen silent.
-            return (
-                f"the joint state is stamped {-state_age_s:.3f} s in the future; synchronise the "
-                "clocks of the machines"
-            )
+        if fault := self._measured.find_fault(now_ns):
+            return fault
         if self._blocked_reason or self._is_led:
             return self._blocked_reason
         if self._sampler.chunk is None:
@@ -311,30 +299,19 @@ class CommandStream:
         return ""
 
     def _check_tracking(self) -> None:
-        if self._mode is not CommandMode.EXECUTING or self._measured is None:
+        measured = self._measured.positions
+        if self._mode is not CommandMode.EXECUTING or measured is None:
             return
-        commanded = self._commanded_at(self._measured_ns)
+        commanded = self._history.at(self._measured.stamp_ns)
         if commanded is None or self._blocked_reason:
             return
-        errors = np.abs(self._measured - commanded)
+        errors = np.abs(measured - commanded)
         worst = int(errors.argmax())
         if errors[worst] > self.max_tracking_error:
             self._blocked_reason = (
                 f"{self.joints[worst]} is {errors[worst]:.3f} from its command, at most "
                 f"{self.max_tracking_error:g} is allowed; give a new instruction to go on"
             )
-
-    def _commanded_at(self, stamp_ns: int) -> NDArray[np.float64] | None:
-        """Return the command that was in force at a time, None before the first of this motion."""
-        later: tuple[int, NDArray[np.float64]] | None = None
-        for tick_ns, position in reversed(self._history):
-            if tick_ns <= stamp_ns:
-                if later is None or later[0] == tick_ns:
-                    return position
-                share = (stamp_ns - tick_ns) / (later[0] - tick_ns)
-                return position + share * (later[1] - position)
-            later = tick_ns, position
-        return None
 
     def _start_of(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64] | None:
         """Return the positions from which a chunk starts; None: those of the chunk before.
@@ -345,19 +322,19 @@ class CommandStream:
         if chunk.kind == "joint_position" and not self._sampler.expired(now_ns):
             return None
         if self._mode in (CommandMode.EXECUTING, CommandMode.STOPPING):
-            commanded = self._commanded_at(chunk.stamp_ns)
+            commanded = self._history.at(chunk.stamp_ns)
             return commanded if commanded is not None else self._motion.position
-        if self._measured is None:
+        if self._measured.positions is None:
             raise ChunkError("no joint state was received yet; a chunk cannot be followed")
-        return self._measured
+        return self._measured.positions
 
     def _block(self, reason: str) -> None:
         self._blocked_reason = f"{reason}; give a new instruction to go on"
 
     def _start_from_measured(self) -> None:
-        assert self._measured is not None
-        self._motion.start(self._measured)
-        self._grippers.reset(self._measured)
+        assert self._measured.positions is not None
+        self._motion.start(self._measured.positions)
+        self._grippers.reset(self._measured.positions)
         self._history.clear()
         self._is_starting = True
 
@@ -386,7 +363,8 @@ class CommandStream:
         if self._grippers:
             self._grippers.decide(targets, velocities)
         self._target = targets[0].copy()
-        far = self._keep_near(targets, velocities)
+        assert self._measured.positions is not None
+        far = self._step_limit.keep(targets, velocities, self._measured.positions)
         cut = self._motion.follow(
             targets, velocities, speed=self._start_speed if self._is_starting else 1.0
         )
@@ -403,26 +381,6 @@ class CommandStream:
             far[joint] = far.get(joint, 0.0) + amount
         return cut._replace(limited_joints=tuple(far), joint_cuts=tuple(far.values()))
 
-    def _keep_near(
-        self, targets: NDArray[np.float64], velocities: NDArray[np.float64]
-    ) -> dict[str, float]:
-        """Bring targets within max_step of what was measured, in place.
-
-        Returns:
-            By how much each joint's next target was moved.
-        """
-        max_step = self.contract.safety.max_step
-        if max_step is None:
-            return {}
-        assert self._measured is not None
-        # A gripper that holds something is always far from its target.
-        reach = np.where(self._is_gripper, np.inf, max_step)
-        wanted = targets.copy()
-        np.clip(targets, self._measured - reach, self._measured + reach, out=targets)
-        moved = np.abs(wanted - targets)
-        velocities[moved > 0.0] = 0.0
-        return {self.joints[i]: float(moved[0, i]) for i in np.flatnonzero(moved[0])}
-
     def _stop_or_stay(self, fault: str) -> Cut:
         if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
             self._reason = fault
@@ -436,9 +394,6 @@ class CommandStream:
         self._mode = CommandMode.STOPPING
         self._num_stop_ticks += 1
         return Cut((), (), self._motion.stop(), False)
-
-    def _state_age_s(self, now_ns: int) -> float:
-        return math.inf if self._measured is None else (now_ns - self._measured_ns) * 1e-9
 
     def _report(self, now_ns: int, cut: Cut, jump: float) -> CommandTick:
         motion = self._motion
@@ -459,5 +414,5 @@ class CommandStream:
             switch_jump=jump,
             chunk_sequence=self._sequence if has_chunk else 0,
             chunk_age_s=self._sampler.age_s(now_ns) if has_chunk else math.nan,
-            state_age_s=self._state_age_s(now_ns),
+            state_age_s=self._measured.age_s(now_ns),
         )
