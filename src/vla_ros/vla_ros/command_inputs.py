@@ -7,8 +7,6 @@ on the monotonic clock.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
@@ -19,17 +17,19 @@ from vla_msgs.msg import ActionChunk
 from vla_core.errors import ChunkError, MessageError
 from vla_core.inference.command_stream import CommandStream
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.joint_history import JointHistory
 from vla_core.processing.messages import joint_positions_from_message
 from vla_ros.conversions import (
     action_chunk_from_message,
     command_qos,
-    joint_state_qos,
     sensor_subscription_qos,
     status_qos,
 )
 from vla_ros.interlocks import Interlocks, RivalCheck
-from vla_ros.measured_joints import MeasuredJoints
 from vla_ros.polled_subscription import PolledSubscription
+
+# Arm and gripper may share a topic, and none of their messages may push out the others.
+_JOINT_STATES_DEPTH = 10
 
 
 class CommandInputs:
@@ -49,10 +49,11 @@ class CommandInputs:
         self._joints = contract.action.joints
         self._interlocks = interlocks
         self._max_age_ns = round(contract.action.max_age_s * 1e9)
-        self._measured = MeasuredJoints(self._joints)
+        self._measured = JointHistory(self._joints)
+        states = sensor_subscription_qos()
+        states.depth = _JOINT_STATES_DEPTH
         self._states = [
-            PolledSubscription(node, JointState, topic, joint_state_qos())
-            for topic in contract.state.topics
+            PolledSubscription(node, JointState, topic, states) for topic in contract.state.topics
         ]
         self._chunks = PolledSubscription(node, ActionChunk, "action_chunk", command_qos())
         self._leader = PolledSubscription(
@@ -94,6 +95,10 @@ class CommandInputs:
         if message is not None:
             self._take_chunk(stream, message, now_ns, monotonic_ns)
 
+    def forget_stamps(self) -> None:
+        """Forget what is stamped: the clock was set back."""
+        self._measured.clear()
+
     def leader(self, monotonic_ns: int, timeout_s: float) -> NDArray[np.float64] | None:
         """Return the leader arm's positions while it speaks, [A], else None.
 
@@ -123,21 +128,17 @@ class CommandInputs:
         )
 
     def _take_joint_states(self, stream: CommandStream) -> None:
-        messages: list[Any] = []
-        for subscription in self._states:
-            while (message := subscription.take_next()) is not None:
-                messages.append(message)
+        messages = [message for source in self._states for message in source.take_all()]
         if not messages:
             return
+        for message in messages:
+            self._measured.add(message)
         try:
-            self._measured.take(messages)
+            joints = self._measured.newest()
         except MessageError as error:
             stream.refuse_joint_state(str(error))
-            return
-        if missing := self._measured.missing:
-            stream.refuse_joint_state(f"no joint state has {', '.join(missing)} so far")
         else:
-            stream.put_joint_state(self._measured.positions, self._measured.stamp_ns)
+            stream.put_joint_state(joints.values, joints.oldest_ns)
 
     def _take_leader(self, monotonic_ns: int) -> None:
         message = self._leader.take()

@@ -24,13 +24,13 @@ from vla_ros.command_inputs import CommandInputs
 from vla_ros.conversions import command_qos, status_qos, time_message
 from vla_ros.diagnostics import Measurements
 from vla_ros.interlocks import Interlocks
+from vla_ros.node_clock import NodeClock
 from vla_ros.outputs import Command, CommandOutput
 from vla_ros.outputs.joint_trajectory import plan_message
 from vla_ros.parameters import CommandParameters
-from vla_ros.polled_subscription import AbsoluteRate
 from vla_ros.realtime import raise_priority
+from vla_ros.tick_rate import TickRate
 
-_CLOCK_JUMP_NS = 250_000_000
 _END_PATIENCE_S = 20.0
 _MOVING = (CommandMode.EXECUTING, CommandMode.STOPPING)
 
@@ -82,7 +82,6 @@ class CommandLoop:
         self._thread: threading.Thread | None = None
         self._is_ending = False
         self._is_sending = False
-        self._clock_offset_ns: int | None = None
         self._logged = (CommandMode.WAITING, "")
         self.last_tick: CommandTick | None = None
         self.lateness = Measurements()
@@ -122,39 +121,39 @@ class CommandLoop:
 
     def _tick_until_over(self) -> None:
         raise_priority(self._node, self.parameters.realtime_priority)
-        rate = AbsoluteRate(self.period_s)
-        num_missed = 0
+        rate = TickRate(NodeClock(self._node), self.period_s)
         while not (self._is_ending and self._stream.mode not in _MOVING):
-            self.tick(rate.deadline_ns, 1 + rate.num_missed - num_missed)
-            num_missed = rate.num_missed
-            rate.sleep()
+            if rate.wait():
+                self.tick(rate)
+            elif self._is_ending:
+                return  # simulated time stands still, and the arm with it
 
-    def tick(self, deadline_ns: int, num_elapsed: int) -> None:
+    def tick(self, rate: TickRate) -> None:
         """Read what is new, decide, send.
 
         Args:
-            deadline_ns: When this tick was due, on the monotonic clock.
-            num_elapsed: Ticks since the last call, 1 unless the loop was late.
+            rate: Says when this tick was due, and how many periods it is after the last one.
         """
         start_ns = time.monotonic_ns()
-        lateness_ns = start_ns - deadline_ns
-        # The grid of the ticks, not the jitter of this one, is the time base of the commands.
-        now_ns = self._node.get_clock().now().nanoseconds - lateness_ns
+        now_ns = rate.now_ns
         self._choose_stream()
-        self._inputs.poll(self._stream, now_ns, deadline_ns)
-        leader = self._inputs.leader(deadline_ns, self.parameters.teleop_timeout_s)
+        if rate.has_jumped_back:
+            self._inputs.forget_stamps()
+            self._stream.set_back_clock()
+        self._inputs.poll(self._stream, now_ns, start_ns)
+        leader = self._inputs.leader(start_ns, self.parameters.teleop_timeout_s)
         tick = self._stream.tick(
             now_ns,
-            num_elapsed,
-            stop_reason=self._find_stop_reason(now_ns, deadline_ns),
+            rate.num_elapsed,
+            stop_reason=self._find_stop_reason(start_ns),
             leader=leader,
         )
         self._send(tick, now_ns)
-        self._publish_status(tick, now_ns, lateness_ns * 1e-9, leader is not None)
+        self._publish_status(tick, now_ns, rate.lateness_s, leader is not None)
         self._log(tick)
         self.last_tick = tick
         self.limited.update(tick.limited_joints)
-        self.lateness.add(lateness_ns * 1e-9)
+        self.lateness.add(rate.lateness_s)
         self.duration.add((time.monotonic_ns() - start_ns) * 1e-9)
 
     def _choose_stream(self) -> None:
@@ -168,18 +167,15 @@ class CommandLoop:
     def apply(self, parameters: CommandParameters) -> None:
         """Take parameters that were changed while the loop runs."""
         self.parameters = parameters
-        self._stream.blend_s = parameters.blend_s
+        self._stream.set_blend(parameters.blend_s)
         if not self._is_preview:
             self._stream.max_tracking_error = parameters.max_tracking_error
 
-    def _find_stop_reason(self, now_ns: int, monotonic_ns: int) -> str:
-        reason = self._find_clock_jump(now_ns, monotonic_ns)
+    def _find_stop_reason(self, monotonic_ns: int) -> str:
         if self._is_ending:
             return "the node is being deactivated"
-        reason = (
-            reason
-            or self._interlocks.find_reason(monotonic_ns)
-            or self._inputs.find_reason(monotonic_ns)
+        reason = self._interlocks.find_reason(monotonic_ns) or self._inputs.find_reason(
+            monotonic_ns
         )
         if reason or self._is_preview:
             return reason
@@ -191,16 +187,9 @@ class CommandLoop:
             output.wake()
         return next((why for output in self._outputs if (why := output.blocker())), "")
 
-    def _find_clock_jump(self, now_ns: int, monotonic_ns: int) -> str:
-        offset_ns, before_ns = now_ns - monotonic_ns, self._clock_offset_ns
-        self._clock_offset_ns = offset_ns
-        if before_ns is None or abs(offset_ns - before_ns) < _CLOCK_JUMP_NS:
-            return ""
-        return f"the clock was set by {(offset_ns - before_ns) * 1e-9:+.3f} s"
-
     def _send(self, tick: CommandTick, now_ns: int) -> None:
         measured = self._stream.measured
-        if tick.plan is None or tick.position is None or measured is None:
+        if tick.plan is None or tick.position is None or measured.positions is None:
             self._end_motion()
             return
         command = Command(
@@ -208,8 +197,8 @@ class CommandLoop:
             position=tick.position,
             positions=tick.plan[0],
             velocities=tick.plan[1],
-            measured=measured[0],
-            measured_ns=measured[1],
+            measured=measured.positions,
+            measured_ns=measured.stamp_ns,
             is_stopping=tick.mode is CommandMode.STOPPING,
         )
         if self._is_preview:

@@ -69,14 +69,6 @@ def sensor_subscription_qos() -> QoSProfile:
     return _keep_last(1, ReliabilityPolicy.BEST_EFFORT)
 
 
-def joint_state_qos() -> QoSProfile:
-    """Return the profile that receives joint states of several publishers on one topic.
-
-    With depth 1 a fast publisher would hide the messages of a slow one.
-    """
-    return _keep_last(4, ReliabilityPolicy.BEST_EFFORT)
-
-
 def sensor_publisher_qos() -> QoSProfile:
     """Return the profile that publishes a camera or joint states: reliable suits all readers.
 

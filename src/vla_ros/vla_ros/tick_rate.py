@@ -32,8 +32,8 @@ class TickRate:
             jitter of this one, is the time base of the commands.
         lateness_s: How much later it came.
         num_elapsed: Periods since the tick before, 1 unless the loop or /clock skipped some.
-        has_jumped_back: Whether /clock was set back before this tick, as by a simulation that was
-            reset or a bag that starts again; the grid then starts anew.
+        has_jumped_back: Whether the clock was set back before this tick, as by a simulation that
+            was reset, a bag that starts again, or whoever set the machine's time.
 
     Raises:
         ValueError: The period is not positive.
@@ -61,7 +61,9 @@ class TickRate:
         num_missed = self._wall.num_missed
         self._wall.sleep()
         lateness_ns = time.monotonic_ns() - self._wall.deadline_ns
-        self.now_ns = self._clock.now_ns() - lateness_ns
+        now_ns = self._clock.now_ns() - lateness_ns
+        self.has_jumped_back = now_ns < self.now_ns
+        self.now_ns = now_ns
         self.lateness_s = lateness_ns * 1e-9
         self.num_elapsed = 1 + self._wall.num_missed - num_missed
         return True

@@ -200,6 +200,13 @@ class ChunkSampler:
             return float("inf")
         return (t_ns - self._chunk.stamp_ns) * 1e-9
 
+    def describe_age(self, t_ns: int) -> str:
+        """Return how old the newest chunk's observation is and may be, for a human."""
+        return (
+            f"the observation of the newest chunk is {self.age_s(t_ns):.3f} s old, at most "
+            f"{self.max_age_s:g} s is allowed"
+        )
+
     def expired(self, t_ns: int) -> bool:
         """Return whether there is no chunk, or its observation is too old to act on."""
         return self._chunk is None or t_ns - self._chunk.stamp_ns > self._max_age_ns

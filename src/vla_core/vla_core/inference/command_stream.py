@@ -56,6 +56,10 @@ class CommandStream:
         motor: Helix's motor control, which corrects every target by the newest joint state; None
             for other policies.
 
+    Attributes:
+        max_tracking_error: As given; may be changed at any time.
+        measured: The newest joint state.
+
     Raises:
         ConfigError: An argument is out of range, or contract and URDF do not fit each other.
     """
@@ -105,10 +109,8 @@ class CommandStream:
             ensemble_m=ensemble_m,
             slow_s=slow_s,
         )
-        self._mode = CommandMode.WAITING
-        self._reason = ""
-        self._epoch = -1
-        self._epoch_heard_ns = 0
+        self._mode, self._reason = CommandMode.WAITING, ""
+        self._epoch, self._epoch_heard_ns = -1, 0
         self._sequence = 0
         self._refusal = ""
         self._no_chunk_reason = "no action chunk was received yet"
@@ -117,27 +119,16 @@ class CommandStream:
         self._is_led = False
         self._tool_cut_m = 0.0
         self._target: NDArray[np.float64] | None = None
-        self._measured = MeasuredState(contract.state.max_age_s)
+        self.measured = MeasuredState(contract.state.max_age_s)
         self._blocked_reason = ""
         self._num_stop_ticks = 0
         # Long enough for the command that was in force when the oldest usable state was measured.
         remembered_s = max(contract.state.max_age_s, contract.action.max_age_s)
         self._history = CommandHistory(remembered_s, contract.command.dt_s)
 
-    @property
-    def blend_s(self) -> float:
-        """Duration of the fade from one chunk to the next; may be changed at any time."""
-        return self._sampler.blend_s
-
-    @blend_s.setter
-    def blend_s(self, value: float) -> None:
-        self._sampler.blend_s = value
-
-    @property
-    def measured(self) -> tuple[NDArray[np.float64], int] | None:
-        """Newest measured positions, [A], and their stamp in ns; None before the first."""
-        positions = self._measured.positions
-        return None if positions is None else (positions, self._measured.stamp_ns)
+    def set_blend(self, blend_s: float) -> None:
+        """Change the duration of the fade from one chunk to the next; allowed at any time."""
+        self._sampler.blend_s = blend_s
 
     @property
     def mode(self) -> CommandMode:
@@ -151,11 +142,11 @@ class CommandStream:
             positions: Of the action joints in their order, finite, [A].
             stamp_ns: Time of the measurement.
         """
-        self._measured.put(positions, stamp_ns)
+        self.measured.put(positions, stamp_ns)
 
     def refuse_joint_state(self, reason: str) -> None:
         """Note that a joint state could not be used; the last good one goes on getting older."""
-        self._measured.refuse(reason)
+        self.measured.refuse(reason)
 
     def put_chunk(self, chunk: ActionChunk, *, sequence: int, epoch: int, now_ns: int) -> None:
         """Take a new chunk; it is executed from the next tick on.
@@ -177,8 +168,7 @@ class CommandStream:
             raise ChunkError(f"epoch must be at least {self._epoch}, got a chunk of {epoch}.")
         if epoch != self._epoch:
             # Whatever the old instruction wanted must not be faded into the new one.
-            self._sampler.clear()
-            self._no_chunk_reason = "no chunk of the newest instruction was received yet"
+            self._forget_chunks("no chunk of the newest instruction was received yet")
             self._epoch, self._blocked_reason = epoch, ""
         self._epoch_heard_ns = now_ns
         self._reader.require_readable(chunk)
@@ -205,19 +195,17 @@ class CommandStream:
         """
         if self._is_overtaken(epoch, now_ns):
             return
-        self._epoch, self._blocked_reason, self._no_chunk_reason = epoch, "", reason
-        self._epoch_heard_ns = now_ns
-        self._refusal = ""
-        self._sampler.clear()
+        self._epoch, self._epoch_heard_ns = epoch, now_ns
+        self._blocked_reason = self._refusal = ""
+        self._forget_chunks(reason)
 
     def set_back_clock(self) -> None:
         """Note that the clock was set back: what is stamped by it belongs to a time to come.
 
         The arm stops, and goes on with the first joint state and chunk after that.
         """
-        self._sampler.clear()
-        self._no_chunk_reason = "the clock was set back, and no chunk was received since"
-        self._measured, self._state_fault = None, "the clock was set back"
+        self._forget_chunks("the clock was set back, and no chunk was received since")
+        self.measured.forget("the clock was set back")
         self._epoch_heard_ns = 0
         self._history.clear()
 
@@ -284,33 +272,30 @@ class CommandStream:
         return epoch < self._epoch and silence_ns <= self.contract.action.max_age_s * 1e9
 
     def _find_fault(self, now_ns: int) -> str:
-        if fault := self._measured.find_fault(now_ns):
+        if fault := self.measured.find_fault(now_ns):
             return fault
         if self._blocked_reason or self._is_led:
             return self._blocked_reason
         if self._sampler.chunk is None:
             return self._refusal or self._no_chunk_reason
         if self._sampler.expired(now_ns):
-            late = (
-                f"the observation of the newest chunk is {self._sampler.age_s(now_ns):.3f} s old, "
-                f"at most {self._sampler.max_age_s:g} s is allowed"
-            )
+            late = self._sampler.describe_age(now_ns)
             return f"{late}; {self._refusal}" if self._refusal else late
         return ""
 
     def _check_tracking(self) -> None:
-        measured = self._measured.positions
+        measured = self.measured.positions
         if self._mode is not CommandMode.EXECUTING or measured is None:
             return
-        commanded = self._history.at(self._measured.stamp_ns)
+        commanded = self._history.at(self.measured.stamp_ns)
         if commanded is None or self._blocked_reason:
             return
         errors = np.abs(measured - commanded)
         worst = int(errors.argmax())
         if errors[worst] > self.max_tracking_error:
-            self._blocked_reason = (
+            self._block(
                 f"{self.joints[worst]} is {errors[worst]:.3f} from its command, at most "
-                f"{self.max_tracking_error:g} is allowed; give a new instruction to go on"
+                f"{self.max_tracking_error:g} is allowed"
             )
 
     def _start_of(self, chunk: ActionChunk, now_ns: int) -> NDArray[np.float64] | None:
@@ -324,17 +309,17 @@ class CommandStream:
         if self._mode in (CommandMode.EXECUTING, CommandMode.STOPPING):
             commanded = self._history.at(chunk.stamp_ns)
             return commanded if commanded is not None else self._motion.position
-        if self._measured.positions is None:
+        if self.measured.positions is None:
             raise ChunkError("no joint state was received yet; a chunk cannot be followed")
-        return self._measured.positions
+        return self.measured.positions
 
     def _block(self, reason: str) -> None:
         self._blocked_reason = f"{reason}; give a new instruction to go on"
 
     def _start_from_measured(self) -> None:
-        assert self._measured.positions is not None
-        self._motion.start(self._measured.positions)
-        self._grippers.reset(self._measured.positions)
+        assert self.measured.positions is not None
+        self._motion.start(self.measured.positions)
+        self._grippers.reset(self.measured.positions)
         self._history.clear()
         self._is_starting = True
 
@@ -348,8 +333,8 @@ class CommandStream:
         targets, velocities = (np.stack(part) for part in zip(*samples, strict=True))
         if self._motor is not None:
             assert self._sampler.chunk is not None
-            assert self._measured is not None
-            targets += self._motor.correction(self._sampler.chunk, self._measured, now_ns)
+            assert self.measured.positions is not None
+            targets += self._motor.correction(self._sampler.chunk, self.measured.positions, now_ns)
         return targets, velocities
 
     def _follow(self, now_ns: int, leader: NDArray[np.float64] | None) -> Cut:
@@ -363,8 +348,8 @@ class CommandStream:
         if self._grippers:
             self._grippers.decide(targets, velocities)
         self._target = targets[0].copy()
-        assert self._measured.positions is not None
-        far = self._step_limit.keep(targets, velocities, self._measured.positions)
+        assert self.measured.positions is not None
+        far = self._step_limit.keep(targets, velocities, self.measured.positions)
         cut = self._motion.follow(
             targets, velocities, speed=self._start_speed if self._is_starting else 1.0
         )
@@ -375,11 +360,7 @@ class CommandStream:
             self._block(f"the tool would leave the workspace by {cut.workspace_m:.3f} m")
         self._num_stop_ticks = 0
         self._mode, self._reason = CommandMode.EXECUTING, self._refusal
-        if not far:
-            return cut
-        for joint, amount in zip(cut.limited_joints, cut.joint_cuts, strict=True):
-            far[joint] = far.get(joint, 0.0) + amount
-        return cut._replace(limited_joints=tuple(far), joint_cuts=tuple(far.values()))
+        return cut.enlarged(far) if far else cut
 
     def _stop_or_stay(self, fault: str) -> Cut:
         if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
@@ -414,5 +395,5 @@ class CommandStream:
             switch_jump=jump,
             chunk_sequence=self._sequence if has_chunk else 0,
             chunk_age_s=self._sampler.age_s(now_ns) if has_chunk else math.nan,
-            state_age_s=self._measured.age_s(now_ns),
+            state_age_s=self.measured.age_s(now_ns),
         )

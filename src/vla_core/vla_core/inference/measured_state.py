@@ -34,6 +34,10 @@ class MeasuredState:
         """Note that a joint state could not be used; the last good one goes on getting older."""
         self._refusal = reason
 
+    def forget(self, reason: str) -> None:
+        """Begin anew, as before the first joint state; the reason stands until one comes."""
+        self.positions, self._refusal = None, reason
+
     def age_s(self, now_ns: int) -> float:
         """Return the age of the positions, infinite before the first."""
         return math.inf if self.positions is None else (now_ns - self.stamp_ns) * 1e-9

@@ -43,6 +43,13 @@ class Cut(NamedTuple):
     workspace_m: float
     is_met: bool
 
+    def enlarged(self, more: Mapping[str, float]) -> Cut:
+        """Return this with more that joints stay from their targets, rad or m by joint."""
+        cuts = dict(zip(self.limited_joints, self.joint_cuts, strict=True))
+        for joint, amount in more.items():
+            cuts[joint] = cuts.get(joint, 0.0) + amount
+        return self._replace(limited_joints=tuple(cuts), joint_cuts=tuple(cuts.values()))
+
 
 class Motion:
     """Where the commands are and what was promised.

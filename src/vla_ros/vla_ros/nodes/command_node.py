@@ -19,6 +19,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from vla_core.errors import VLAError
 from vla_core.inference.command_stream import CommandStream
+from vla_core.inference.motor import MotorControl
 from vla_core.processing.contract import RobotContract, SafetyContract, load_contract
 from vla_core.processing.kinematics import limits_and_chain
 from vla_ros.command_diagnostics import CommandDiagnostics
@@ -82,6 +83,8 @@ class CommandNode(ManagedNode):
         contract = load_contract(self.parameters.contract)
         urdf = read_urdf(self, contract.kinematics) if contract.kinematics else None
         limits, chain = limits_and_chain(contract, urdf)
+        checkpoint = self.parameters.motor_checkpoint
+        motor = MotorControl.from_checkpoint(checkpoint, contract) if checkpoint else None
         self._interlocks = Interlocks(
             contract.safety,
             is_armed=not self._is_dry_run(contract),
@@ -96,6 +99,7 @@ class CommandNode(ManagedNode):
             return CommandStream(
                 contract,
                 urdf=urdf,
+                motor=motor,
                 blend_s=self.parameters.blend_s,
                 blending=self.parameters.blending,
                 ensemble_m=self.parameters.ensemble_m,
