@@ -54,6 +54,13 @@ def test_inference_is_kept_to_one_thread():
     assert nodes_of()["policy_node"].environment["OMP_NUM_THREADS"] == "1"
 
 
+@pytest.mark.parametrize(
+    ("value", "parameter"), [("contract", "contract"), ("true", "always"), ("false", "never")]
+)
+def test_a_dry_run_can_be_asked_for_or_left_to_the_contract(value, parameter):
+    assert nodes_of(dry_run=value)["command_node"].parameters["dry_run"] == parameter
+
+
 def test_unknown_argument_names_the_available_ones():
     with pytest.raises(ConfigError, match=r"'chekpoint' is unknown.*available: checkpoint, robot"):
         get_graph("groot").nodes({"chekpoint": "x"})

@@ -52,7 +52,7 @@ def _build(has_tiers: bool, values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     """
     model = {"checkpoint": values["checkpoint"], "device": values["device"]}
     policy: dict[str, ParameterValue] = {**model, "instruction": values["instruction"]}
-    command: dict[str, ParameterValue] = {}
+    command: dict[str, ParameterValue] = {"dry_run": _DRY_RUN[values["dry_run"]]}
     sim: dict[str, ParameterValue] = {}
     nodes = []
     if has_tiers:
@@ -103,6 +103,8 @@ def _recorder(values: Mapping[str, str]) -> NodeSpec:
     )
 
 
+# A parameter of true or false could not leave it to the contract.
+_DRY_RUN = {"contract": "contract", "true": "always", "false": "never"}
 # At most; each inference needs a new frame, as motor control needs a new state for each command.
 _HELIX_POLICY_RATE_HZ = 50.0
 _HELIX_SIM = {"camera_rate_hz": 30.0, "loop_rate_hz": 200.0, "joint_state_rate_hz": 200.0}
@@ -126,6 +128,13 @@ def _arguments(checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
             description="Start the simulated robot; false when a real one provides the topics.",
             default="true",
             choices=("true", "false"),
+        ),
+        GraphArgument(
+            name="dry_run",
+            description="Preview the commands until command_node/arm is called; contract: if its "
+            "safety.dry_run says so.",
+            default="contract",
+            choices=tuple(_DRY_RUN),
         ),
         GraphArgument(
             name="instruction",
