@@ -26,6 +26,7 @@ from vla_ros.conversions import (
     status_qos,
 )
 from vla_ros.interlocks import Interlocks, RivalCheck
+from vla_ros.joint_state_subscriptions import JointStateSubscriptions
 from vla_ros.polled_subscription import PolledSubscription
 
 # Arm and gripper may share a topic, and none of their messages may push out the others.
@@ -52,9 +53,7 @@ class CommandInputs:
         self._measured = JointHistory(self._joints)
         states = sensor_subscription_qos()
         states.depth = _JOINT_STATES_DEPTH
-        self._states = [
-            PolledSubscription(node, JointState, topic, states) for topic in contract.state.topics
-        ]
+        self._states = JointStateSubscriptions(node, contract.state, states)
         self._chunks = PolledSubscription(node, ActionChunk, "action_chunk", command_qos())
         self._leader = PolledSubscription(
             node, JointState, "teleop_joint_states", sensor_subscription_qos()
@@ -128,7 +127,7 @@ class CommandInputs:
         )
 
     def _take_joint_states(self, stream: CommandStream) -> None:
-        messages = [message for source in self._states for message in source.take_all()]
+        messages = self._states.take_all()
         if not messages:
             return
         for message in messages:
@@ -171,7 +170,7 @@ class CommandInputs:
 
     def destroy(self) -> None:
         """Unsubscribe from everything."""
-        for subscription in (*self._states, self._chunks, self._leader, self._emergency):
+        for subscription in (self._states, self._chunks, self._leader, self._emergency):
             subscription.destroy()
         if self._deadman is not None:
             self._deadman.destroy()

@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from sensor_msgs.msg import JointState
 
 from vla_core.processing.contract import RobotContract
 from vla_core.types import Observation
 from vla_ros.conversions import sensor_subscription_qos
 from vla_ros.gaps import Gap, GapCause
+from vla_ros.joint_state_subscriptions import JointStateSubscriptions
 from vla_ros.message_types import INPUT_MESSAGE_TYPES, camera_message_type
 from vla_ros.node_clock import CLOCK_TOPIC, NodeClock
 from vla_ros.observation_buffer import ObservationBuffer
@@ -61,21 +61,25 @@ class ObservationReceiver:
             name: PolledSubscription(node, camera_message_type(camera), camera.topic, frames)
             for name, camera in contract.cameras.items()
         }
-        self._joint_states = [
-            PolledSubscription(node, JointState, topic, states) for topic in contract.state.topics
-        ]
+        self._joint_states = JointStateSubscriptions(node, contract.state, states)
         self._inputs: dict[str, PolledSubscription[Any]] = {
             name: PolledSubscription(node, INPUT_MESSAGE_TYPES[part.type], part.topic, states)
             for name, part in contract.inputs.items()
         }
         by_topic = {
             **{contract.cameras[name].topic: source for name, source in self._images.items()},
-            **dict(zip(contract.state.topics, self._joint_states, strict=True)),
             **{contract.inputs[name].topic: source for name, source in self._inputs.items()},
         }
+
+        def count_publishers(topic: str) -> int:
+            source = by_topic.get(topic)
+            if source is None:
+                return self._joint_states.num_publishers(topic)
+            return source.num_publishers
+
         self.buffer = ObservationBuffer(
             contract,
-            lambda topic: by_topic[topic].num_publishers,
+            count_publishers,
             history_length=history_length,
         )
 
@@ -108,7 +112,7 @@ class ObservationReceiver:
         Args:
             instruction: What the robot is asked to do.
         """
-        states = [message for source in self._joint_states for message in source.take_all()]
+        states = self._joint_states.take_all()
         inputs = {name: source.take_all() for name, source in self._inputs.items()}
         # After the messages, or those that come meanwhile would be from the future.
         now_ns = self._clock.now_ns()
@@ -127,7 +131,8 @@ class ObservationReceiver:
 
     def destroy(self) -> None:
         """Unsubscribe; the object must not be used afterwards."""
-        for source in (*self._images.values(), *self._joint_states, *self._inputs.values()):
+        self._joint_states.destroy()
+        for source in (*self._images.values(), *self._inputs.values()):
             source.destroy()
 
     def _take_images(self) -> set[str]:

@@ -25,6 +25,7 @@ from vla_core.processing.frames import frame_from_message
 from vla_core.processing.messages import (
     input_values_from_message,
     joint_values_from_message,
+    prefix_joints,
     stamp_ns,
 )
 from vla_ros.conversions import sensor_subscription_qos
@@ -169,14 +170,15 @@ def measure_streams(node: Node, contract: RobotContract, duration_s: float) -> R
         )
         for name, camera in contract.cameras.items()
     ]
-    describe_joints = functools.partial(_describe_joints, contract.state)
     states = [
         _Stream(
             node,
             JointState,
             f"joint states {number}" if number > 1 else "joint states",
             topic,
-            describe_joints,
+            functools.partial(
+                _describe_joints, contract.state, contract.state.prefixes.get(topic, "")
+            ),
         )
         for number, topic in enumerate(contract.state.topics, start=1)
     ]
@@ -268,7 +270,10 @@ def _describe_image(camera: CameraContract, message: Any, measurement: StreamMea
         frame_from_message(message, camera)
 
 
-def _describe_joints(state: StateContract, message: Any, measurement: StreamMeasurement) -> None:
+def _describe_joints(
+    state: StateContract, prefix: str, message: Any, measurement: StreamMeasurement
+) -> None:
+    prefix_joints(message, prefix)
     measurement.joints += tuple(message.name)
     measurement.contents = f"{len(measurement.joints)} joints"
     measurement.num_bytes += 8 * len(message.position)

@@ -3,7 +3,11 @@ import numpy as np
 import pytest
 
 from vla_core.errors import MessageError
-from vla_core.processing.messages import joint_positions_from_message, stamp_ns
+from vla_core.processing.messages import (
+    joint_positions_from_message,
+    prefix_joints,
+    stamp_ns,
+)
 
 JOINTS = ("joint_1", "joint_2", "gripper_joint")
 
@@ -49,3 +53,14 @@ def test_a_joint_named_twice_is_refused(messages):
 def test_stamp_keeps_every_nanosecond(messages):
     message = messages.joint_state(JOINTS, (1, 2, 3), stamp=(1_700_000_000, 123_456_789))
     assert stamp_ns(message) == 1_700_000_000_123_456_789
+
+
+def test_joints_of_two_equal_arms_get_the_prefix_of_their_topic(messages):
+    message = prefix_joints(messages.joint_state(("waist", "elbow"), (1, 2)), "left/")
+    assert list(message.name) == ["left/waist", "left/elbow"]
+    np.testing.assert_array_equal(joint_positions_from_message(message, ["left/elbow"]), [2.0])
+
+
+def test_joints_without_a_prefix_keep_their_names(messages):
+    message = prefix_joints(messages.joint_state(("waist", "elbow"), (1, 2)), "")
+    assert list(message.name) == ["waist", "elbow"]

@@ -92,3 +92,27 @@ def test_a_controller_that_ignores_trajectories_is_reported_by_name(
 def test_a_controller_that_follows_is_not_reported(output, motion, make_node, spin, spin_until):
     controller = ReportingController(make_node("arm"), output.joints)
     assert run(output, motion, controller, spin, spin_until, [None] * 100) == []
+
+
+def test_joints_of_two_equal_arms_go_out_without_their_prefixes(node, build, motion, spin_until):
+    from trajectory_msgs.msg import JointTrajectory
+
+    from vla_core.processing.contract import load_contract
+    from vla_ros.conversions import status_qos
+    from vla_ros.polled_subscription import PolledSubscription
+
+    aloha = load_contract("aloha")
+    topics = aloha.command.topics
+    received = [PolledSubscription(node, JointTrajectory, topic, status_qos()) for topic in topics]
+    outputs = build(aloha)
+    spin_until(lambda: all(part.num_publishers for part in received), "the publishers")
+    command = type(motion)(np.linspace(0.0, 0.13, 14), np.linspace(0.1, 0.2, 14)).command()
+    for output in outputs:
+        output.send(command)
+    arm = ["waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate"]
+    columns = [slice(0, 6), slice(6, 7), slice(7, 13), slice(13, 14)]
+    names = [arm, ["left_finger"]] * 2
+    for part, expected, place in zip(received, names, columns, strict=True):
+        message = spin_until(part.take, "a trajectory")
+        assert message.joint_names == expected
+        np.testing.assert_allclose(message.points[0].positions, command.positions[0, place])

@@ -120,3 +120,18 @@ def input_values_from_message(message: Any, kind: str) -> NDArray[np.float64]:
             )
         values[QUATERNION] /= length
     return values
+
+
+def prefix_joints(message: Any, prefix: str) -> Any:
+    """Give the joints of a ``sensor_msgs/JointState`` the names that they have in the contract.
+
+    Args:
+        message: Joint states as the driver sends them; changed in place.
+        prefix: What the contract's ``state.prefixes`` say for the topic; may be empty.
+
+    Returns:
+        The message.
+    """
+    if prefix:
+        message.name[:] = [prefix + name for name in message.name]
+    return message

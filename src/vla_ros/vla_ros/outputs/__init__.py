@@ -69,6 +69,12 @@ def _arm_output(
 ) -> CommandOutput:
     kind, every_joint = contract.command.output, contract.action.joints
     period_s = contract.command.dt_s
+    if prefix := contract.command.prefixes.get(target, ""):
+        # Joints of other topics may have the names that these have in their messages.
+        names = {joint: f"elsewhere/{joint}" for joint in every_joint}
+        names.update({joint: joint.removeprefix(prefix) for joint in joints})
+        joints, every_joint = tuple(names[joint] for joint in joints), tuple(names.values())
+        limits = {names[joint]: limit for joint, limit in limits.items()}
     if kind == "joint_trajectory":
         return JointTrajectoryOutput(node, target, joints, every_joint, period_s=period_s)
     if kind == "forward_position":
