@@ -2,9 +2,11 @@
 """A ROS domain of its own for every test, and nodes as real processes in it."""
 
 import itertools
+import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -255,3 +257,122 @@ def untrained_checkpoint(tmp_path_factory):
     model.save_pretrained(directory)
     ProcessingPipeline(contract, statistics, statistics).save(directory)
     return directory
+
+
+class TabletopRobot:
+    """Publishes what a robot publishes, and hears what the policy says.
+
+    Attributes:
+        frames: What each camera shows, uint8 [H, W, 3].
+        encoding: What the camera messages say.
+    """
+
+    def __init__(self, node):
+        import numpy as np
+        from sensor_msgs.msg import Image, JointState
+        from vla_msgs.msg import ActionChunk, PolicyStatus
+
+        from vla_core.processing.contract import load_contract
+        from vla_ros.conversions import command_qos, sensor_publisher_qos, status_qos
+        from vla_ros.polled_subscription import PolledSubscription
+
+        contract = load_contract("tabletop")
+        self._joints = contract.state.joints
+        self.frames = {
+            name: np.random.default_rng(index).integers(0, 256, (192, 192, 3), dtype=np.uint8)
+            for index, name in enumerate(contract.cameras)
+        }
+        self._clock = node.get_clock()
+        self._cameras = {
+            name: node.create_publisher(Image, camera.topic, sensor_publisher_qos())
+            for name, camera in contract.cameras.items()
+        }
+        self._states = node.create_publisher(
+            JointState, contract.state.topic, sensor_publisher_qos()
+        )
+        self._chunks = PolledSubscription(node, ActionChunk, "action_chunk", command_qos())
+        self._status = PolledSubscription(node, PolicyStatus, "policy_node/status", status_qos())
+        self.encoding = "rgb8"
+        self.last_status = None
+
+    def publish(self, cameras=("front", "wrist")):
+        import numpy as np
+
+        from vla_core.sim.scene import HOME
+        from vla_ros.conversions import image_message, joint_state_message
+
+        now_ns = self._clock.now().nanoseconds
+        for name in cameras:
+            message = image_message(self.frames[name], stamp_ns=now_ns)
+            message.encoding = self.encoding
+            self._cameras[name].publish(message)
+        order = [3, 1, 6, 0, 2, 5, 4]
+        self._states.publish(
+            joint_state_message(
+                [self._joints[index] for index in order],
+                np.asarray(HOME)[order],
+                np.zeros(7),
+                stamp_ns=now_ns,
+            )
+        )
+
+    def chunk(self, **publish):
+        self.publish(**publish)
+        return self._chunks.take()
+
+    def status(self, **publish):
+        self.publish(**publish)
+        return self.quiet_status()
+
+    def quiet_status(self):
+        newest = self._status.take()
+        if newest is not None:
+            self.last_status = newest
+        return self.last_status
+
+    def status_in(self, state, reason="", **publish):
+        status = self.status(**publish)
+        return status if status and status.state == state and reason in status.reason else None
+
+
+@pytest.fixture
+def observed_robot(node):
+    """A robot at rest whose topics the test publishes."""
+    return TabletopRobot(node)
+
+
+@pytest.fixture
+def start_policy(ros_domain, untrained_checkpoint):
+    """Start policy_node in this process, spun by a thread."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+
+    from vla_ros.nodes.policy_node import PolicyNode
+
+    started = []
+
+    def start(is_active=True, **parameters):
+        values = {
+            "checkpoint": str(untrained_checkpoint),
+            "instruction": "pick up the red block",
+            **parameters,
+        }
+        arguments = [word for k, v in values.items() for word in ("-p", f"{k}:={json.dumps(v)}")]
+        rclpy.init(args=["--ros-args", *arguments], domain_id=ros_domain)
+        node = PolicyNode()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        thread = threading.Thread(target=executor.spin)
+        thread.start()
+        started.append((node, executor, thread))
+        if is_active:
+            node.bring_up()
+        return node
+
+    yield start
+    for node, executor, thread in started:
+        node.tear_down()
+        executor.shutdown()
+        thread.join()
+        node.destroy_node()
+    rclpy.try_shutdown()

@@ -98,6 +98,13 @@ def test_complete_data_make_an_observation():
     assert observation.history == ()
 
 
+def test_cleared_buffer_has_received_nothing():
+    buffer = make_buffer()
+    buffer.clear()
+    assert gap_of(buffer).cause is GapCause.NOTHING_RECEIVED
+    assert np.isinf(buffer.state_age_s(NOW_NS))
+
+
 def test_joints_come_in_the_order_of_the_contract():
     np.testing.assert_array_equal(observation_of(make_buffer()).state, [1.0, 2.0])
 

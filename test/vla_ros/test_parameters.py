@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: MIT
 import dataclasses
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import rclpy
 from rcl_interfaces.msg import ParameterType
+from rclpy.parameter import Parameter
 
 from vla_core.errors import ConfigError
 from vla_ros import parameters
 from vla_ros.graph import find_config
-from vla_ros.parameters import SimRobotParameters, declare_parameters, load_parameter_file
+from vla_ros.parameters import (
+    PolicyParameters,
+    RecorderParameters,
+    SimRobotParameters,
+    declare_parameters,
+    follow_changes,
+    load_parameter_file,
+)
 
 pytestmark = pytest.mark.ros
 
@@ -99,3 +108,29 @@ def test_file_of_another_form_is_refused(tmp_path):
     path.write_text("my_node: {ros__parameters: {a: 1}}")
     with pytest.raises(ConfigError, match="ros__parameters"):
         load_parameter_file(path)
+
+
+@pytest.mark.parametrize("cls", [PolicyParameters, RecorderParameters], ids=lambda cls: cls.NODE)
+def test_page_on_the_nodes_names_every_parameter(cls):
+    page = (Path(__file__).parents[2] / "docs" / "nodes.md").read_text(encoding="utf-8")
+    section = page.split(f"## {cls.NODE}\n")[1].split("\n## ")[0]
+    assert [f.name for f in dataclasses.fields(cls) if f"`{f.name}`" not in section] == []
+
+
+def test_change_that_the_node_refuses_says_why_and_changes_nothing(make_node):
+    node = make_node()
+    values = declare_parameters(node, RecorderParameters)
+    taken = []
+
+    def apply(new):
+        if new.min_free_mib == 13:
+            raise ConfigError("min_free_mib must not be 13.")
+        taken.append(new)
+
+    follow_changes(node, values, apply)
+    (result,) = node.set_parameters([Parameter("min_free_mib", value=13)])
+    assert (result.successful, result.reason) == (False, "min_free_mib must not be 13.")
+    (result,) = node.set_parameters([Parameter("min_free_mib", value=14)])
+    assert result.successful
+    assert [new.min_free_mib for new in taken] == [14]
+    assert taken[0] == dataclasses.replace(values, min_free_mib=14)

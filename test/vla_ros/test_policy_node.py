@@ -1,9 +1,7 @@
 # SPDX-License-Identifier: MIT
 """policy_node: chunks from live topics, named reasons for silence, a loud lifecycle."""
 
-import json
 import signal
-import threading
 import time
 
 import numpy as np
@@ -20,110 +18,7 @@ from vla_ros.graph import EXIT_CONFIGURATION
 pytestmark = pytest.mark.ros
 
 CONTRACT = load_contract("tabletop")
-JOINTS = CONTRACT.state.joints
-FRAMES = {
-    name: np.random.default_rng(index).integers(0, 256, (192, 192, 3), dtype=np.uint8)
-    for index, name in enumerate(CONTRACT.cameras)
-}
 TASK = "pick up the red block"
-
-
-class Robot:
-    """Publishes what a robot publishes, and hears what the policy says."""
-
-    def __init__(self, node):
-        from sensor_msgs.msg import Image, JointState
-        from vla_msgs.msg import ActionChunk, PolicyStatus
-
-        from vla_ros.conversions import command_qos, sensor_publisher_qos, status_qos
-        from vla_ros.polled_subscription import PolledSubscription
-
-        self._clock = node.get_clock()
-        self._cameras = {
-            name: node.create_publisher(Image, camera.topic, sensor_publisher_qos())
-            for name, camera in CONTRACT.cameras.items()
-        }
-        self._states = node.create_publisher(
-            JointState, CONTRACT.state.topic, sensor_publisher_qos()
-        )
-        self._chunks = PolledSubscription(node, ActionChunk, "action_chunk", command_qos())
-        self._status = PolledSubscription(node, PolicyStatus, "policy_node/status", status_qos())
-        self.encoding = "rgb8"
-        self.last_status = None
-
-    def publish(self, cameras=tuple(CONTRACT.cameras)):
-        from vla_ros.conversions import image_message, joint_state_message
-
-        now_ns = self._clock.now().nanoseconds
-        for name in cameras:
-            message = image_message(FRAMES[name], stamp_ns=now_ns)
-            message.encoding = self.encoding
-            self._cameras[name].publish(message)
-        order = [3, 1, 6, 0, 2, 5, 4]
-        self._states.publish(
-            joint_state_message(
-                [JOINTS[index] for index in order],
-                np.asarray(HOME)[order],
-                np.zeros(7),
-                stamp_ns=now_ns,
-            )
-        )
-
-    def chunk(self, **publish):
-        self.publish(**publish)
-        return self._chunks.take()
-
-    def status(self, **publish):
-        self.publish(**publish)
-        return self.quiet_status()
-
-    def quiet_status(self):
-        newest = self._status.take()
-        if newest is not None:
-            self.last_status = newest
-        return self.last_status
-
-    def status_in(self, state, reason="", **publish):
-        status = self.status(**publish)
-        return status if status and status.state == state and reason in status.reason else None
-
-
-@pytest.fixture
-def robot(node):
-    return Robot(node)
-
-
-@pytest.fixture
-def start_policy(ros_domain, untrained_checkpoint):
-    """Start policy_node in this process, spun by a thread."""
-    import rclpy
-    from rclpy.executors import SingleThreadedExecutor
-
-    from vla_ros.nodes.policy_node import PolicyNode
-
-    started = []
-
-    def start(is_active=True, **parameters):
-        values = {"checkpoint": str(untrained_checkpoint), "instruction": TASK, **parameters}
-        arguments = [word for k, v in values.items() for word in ("-p", f"{k}:={json.dumps(v)}")]
-        rclpy.init(args=["--ros-args", *arguments], domain_id=ros_domain)
-        node = PolicyNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        thread = threading.Thread(target=executor.spin)
-        thread.start()
-        started.append((node, executor, thread))
-        if is_active:
-            node.bring_up()
-        return node
-
-    yield start
-    for node, executor, thread in started:
-        executor.shutdown()
-        thread.join()
-        node.tear_down()
-        node.destroy_node()
-    rclpy.try_shutdown()
 
 
 def set_instruction(call_service, text):
@@ -134,15 +29,15 @@ def set_instruction(call_service, text):
 
 
 def test_live_topics_give_the_chunk_that_the_policy_gives_for_the_same_observation(
-    robot, start_policy, wait_until, untrained_checkpoint
+    observed_robot, start_policy, wait_until, untrained_checkpoint
 ):
     from vla_ros.conversions import action_chunk_from_message
 
     start_policy(seed=5)
-    message = wait_until(robot.chunk, "a chunk")
+    message = wait_until(observed_robot.chunk, "a chunk")
     stamps = [time_ns(stamp) for stamp in message.camera_stamps]
     observation = Observation(
-        images=FRAMES,
+        images=observed_robot.frames,
         state=np.asarray(HOME, dtype=np.float64),
         instruction=TASK,
         stamp_ns=stamps[0],
@@ -157,21 +52,21 @@ def test_live_topics_give_the_chunk_that_the_policy_gives_for_the_same_observati
     assert chunk.stamp_ns == stamps[0]
 
 
-def test_chunk_tells_its_origin_and_ages(robot, start_policy, wait_until):
+def test_chunk_tells_its_origin_and_ages(observed_robot, start_policy, wait_until):
     node = start_policy()
-    message = wait_until(robot.chunk, "a chunk")
+    message = wait_until(observed_robot.chunk, "a chunk")
     assert message.camera_names == list(CONTRACT.cameras)
     assert (message.sequence, message.instruction, message.horizon) == (1, TASK, 16)
-    assert message.checkpoint_id == node._policy.checkpoint_id
+    assert message.checkpoint_id == node.loop.policy.checkpoint_id
     observed = time_ns(message.header.stamp)
     assert observed <= time_ns(message.inference_start_stamp) < time_ns(message.generation_stamp)
 
 
-def test_status_while_running_has_latency_and_ages(robot, start_policy, wait_until):
+def test_status_while_running_has_latency_and_ages(observed_robot, start_policy, wait_until):
     from vla_msgs.msg import PolicyStatus
 
     start_policy()
-    status = wait_until(lambda: robot.status_in(PolicyStatus.RUNNING), "a running policy")
+    status = wait_until(lambda: observed_robot.status_in(PolicyStatus.RUNNING), "a running policy")
     assert status.inference_latency > 0.0
     assert status.camera_names == list(CONTRACT.cameras)
     assert all(0.0 <= age < 0.25 for age in status.camera_ages)
@@ -186,15 +81,16 @@ def test_status_while_running_has_latency_and_ages(robot, start_policy, wait_unt
     ],
 )
 def test_camera_that_is_silent_is_named_and_nothing_is_sent(
-    robot, start_policy, wait_until, cameras, reason
+    observed_robot, start_policy, wait_until, cameras, reason
 ):
     from vla_msgs.msg import PolicyStatus
 
     start_policy()
     wait_until(
-        lambda: robot.status_in(PolicyStatus.WAITING, reason, cameras=cameras), "the reason"
+        lambda: observed_robot.status_in(PolicyStatus.WAITING, reason, cameras=cameras),
+        "the reason",
     )
-    assert robot.chunk(cameras=cameras) is None
+    assert observed_robot.chunk(cameras=cameras) is None
 
 
 def test_topic_without_publisher_is_told_from_a_silent_one(node, start_policy, wait_until):
@@ -213,85 +109,98 @@ def test_topic_without_publisher_is_told_from_a_silent_one(node, start_policy, w
     assert wait_until(reason, "a reason").endswith("image_raw: the topic has no publisher.")
 
 
-def test_camera_that_freezes_ends_the_chunks_with_a_reason(robot, start_policy, wait_until):
+def test_camera_that_freezes_ends_the_chunks_with_a_reason(
+    observed_robot, start_policy, wait_until
+):
     from vla_msgs.msg import PolicyStatus
 
     start_policy()
-    wait_until(robot.chunk, "a chunk")
+    wait_until(observed_robot.chunk, "a chunk")
     wait_until(
-        lambda: robot.status_in(PolicyStatus.WAITING, "camera 'wrist'", cameras=("front",)),
+        lambda: observed_robot.status_in(
+            PolicyStatus.WAITING, "camera 'wrist'", cameras=("front",)
+        ),
         "the frozen camera's name",
     )
-    assert "old, at most 0.25 s is allowed" in robot.last_status.reason
+    assert "old, at most 0.25 s is allowed" in observed_robot.last_status.reason
 
 
-def test_unknown_encoding_is_named(robot, start_policy, wait_until):
+def test_unknown_encoding_is_named(observed_robot, start_policy, wait_until):
     from vla_msgs.msg import PolicyStatus
 
-    robot.encoding = "yuv420"
+    observed_robot.encoding = "yuv420"
     start_policy()
-    wait_until(lambda: robot.status_in(PolicyStatus.WAITING, "'yuv420'"), "the encoding")
+    wait_until(lambda: observed_robot.status_in(PolicyStatus.WAITING, "'yuv420'"), "the encoding")
 
 
-def test_no_instruction_means_no_chunks(robot, start_policy, wait_until):
+def test_no_instruction_means_no_chunks(observed_robot, start_policy, wait_until):
     from vla_msgs.msg import PolicyStatus
 
     start_policy(instruction="")
-    wait_until(lambda: robot.status_in(PolicyStatus.IDLE, "no instruction"), "an idle policy")
-    assert robot.chunk() is None
+    wait_until(
+        lambda: observed_robot.status_in(PolicyStatus.IDLE, "no instruction"), "an idle policy"
+    )
+    assert observed_robot.chunk() is None
 
 
-def test_new_instruction_begins_a_new_epoch(robot, start_policy, wait_until, call_service):
+def test_new_instruction_begins_a_new_epoch(
+    observed_robot, start_policy, wait_until, call_service
+):
     start_policy()
-    before = wait_until(robot.chunk, "a chunk")
+    before = wait_until(observed_robot.chunk, "a chunk")
     response = set_instruction(call_service, "pick up the blue block")
     assert response.success
     assert response.epoch == before.epoch + 1
 
     def new_chunk():
-        message = robot.chunk()
+        message = observed_robot.chunk()
         return message if message and message.epoch == response.epoch else None
 
     assert wait_until(new_chunk, "a chunk").instruction == "pick up the blue block"
 
 
-def test_empty_instruction_revokes_the_chunks(robot, start_policy, wait_until, call_service):
+def test_empty_instruction_revokes_the_chunks(
+    observed_robot, start_policy, wait_until, call_service
+):
     start_policy()
-    wait_until(robot.chunk, "a chunk")
+    wait_until(observed_robot.chunk, "a chunk")
     response = set_instruction(call_service, "")
 
     def revocation():
-        message = robot.chunk()
+        message = observed_robot.chunk()
         return message if message and message.horizon == 0 else None
 
     assert wait_until(revocation, "the revocation").epoch == response.epoch
 
 
 def test_later_process_has_a_later_epoch(start_policy):
-    assert start_policy()._epoch > time.time() - 600.0
+    assert start_policy().loop.task()[1] > time.time() - 600.0
 
 
 def test_deactivated_node_revokes_and_is_silent_until_activated_again(
-    robot, start_policy, wait_until
+    observed_robot, start_policy, wait_until
 ):
     node = start_policy()
-    before = wait_until(robot.chunk, "a chunk")
+    before = wait_until(observed_robot.chunk, "a chunk")
     node.trigger_deactivate()
     revocation = wait_until(
-        lambda: (m := robot.chunk()) and m.horizon == 0 and m, "the revocation"
+        lambda: (m := observed_robot.chunk()) and m.horizon == 0 and m, "the revocation"
     )
     assert revocation.epoch > before.epoch
     node.trigger_activate()
-    after = wait_until(lambda: (m := robot.chunk()) and m.horizon and m, "a chunk")
+    after = wait_until(lambda: (m := observed_robot.chunk()) and m.horizon and m, "a chunk")
     assert after.epoch > revocation.epoch
 
 
-def test_simulated_time_that_nobody_publishes_is_named(robot, start_policy, wait_until):
+def test_simulated_time_that_nobody_publishes_is_named(observed_robot, start_policy, wait_until):
     from vla_msgs.msg import PolicyStatus
 
     start_policy(use_sim_time=True)
-    wait_until(lambda: robot.status_in(PolicyStatus.WAITING, "use_sim_time is true"), "the reason")
-    assert robot.chunk() is None
+    wait_until(
+        lambda: observed_robot.status_in(PolicyStatus.WAITING, "use_sim_time is true"),
+        "the reason",
+    )
+    assert observed_robot.chunk() is None
 
 
 def test_node_waits_for_a_manager_without_autostart(start_policy, call_service):

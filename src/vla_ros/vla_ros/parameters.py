@@ -231,7 +231,19 @@ class RecorderParameters:
 
     NODE: typing.ClassVar[str] = "recorder_node"
 
-    path: str = parameter("Folder of the bag; it must not exist yet.")
+    path: str = parameter(
+        "Folder of a bag that is recorded from the start; it must not exist yet. Empty: only "
+        "episodes are recorded."
+    )
+    episodes_path: str = parameter(
+        "Folder that gets one bag per episode, which ~/start_episode and ~/stop_episode bound."
+    )
+    min_free_mib: int = parameter(
+        "Free space below which the bags are closed and none is opened [MiB].",
+        minimum=0,
+        maximum=2**31 - 1,
+        read_only=False,
+    )
     topics: tuple[str, ...] = parameter(
         "Topics to record: 'name' takes the type from the graph as soon as somebody publishes, "
         "'name package/msg/Type' subscribes at once."
@@ -265,48 +277,80 @@ class PolicyParameters:
     NODE: typing.ClassVar[str] = "policy_node"
 
     contract: str = parameter(
-        "Robot contract, a name of config/robots or a path; the checkpoint must fit it."
+        "Robot contract, a name of config/robots or a path; the checkpoint must fit it. Fixed "
+        "while the node is configured.",
+        read_only=False,
     )
-    checkpoint: str = parameter("Checkpoint, a shipped name or the path of a folder.")
+    checkpoint: str = parameter(
+        "Checkpoint, a shipped name or the path of a folder. Fixed while the node is configured; "
+        "~/load_checkpoint changes it without a gap.",
+        read_only=False,
+    )
+    device: str = parameter(
+        "Where to infer; auto takes CUDA where there is one. Fixed while the node is configured.",
+        choices=("cpu", "cuda", "auto"),
+        read_only=False,
+    )
     instruction: str = parameter(
-        "What the robot is asked to do from the start; empty: idle until ~/set_instruction."
+        "What the robot is asked to do; empty: idle until another instruction comes.",
+        read_only=False,
     )
     autostart: bool = parameter(
         "Whether the node configures and activates itself instead of waiting for a manager."
     )
     max_inference_rate_hz: float = parameter(
-        "Highest rate at which inferences start [Hz].", minimum=0.1, maximum=100.0
+        "Highest rate at which inferences start [Hz].",
+        minimum=0.1,
+        maximum=100.0,
+        read_only=False,
     )
-    device: str = parameter(
-        "Where the inference runs; auto: CUDA where there is one.",
-        choices=("cpu", "cuda", "auto"),
+    num_threads: int = parameter(
+        "Threads of the inference. Fixed while the node is configured.",
+        minimum=1,
+        maximum=64,
+        read_only=False,
     )
     follows_plans: bool = parameter(
         "Whether planner_node makes the plans: the checkpoint is Helix's, and only its policy is "
-        "loaded here."
+        "loaded here. Fixed while the node is configured.",
+        read_only=False,
     )
-    num_threads: int = parameter("Threads of the inference.", minimum=1, maximum=64)
     seed: int = parameter(
         "Seed of the sampling; the same seed and observation give the same chunk.",
         minimum=0,
         maximum=2**31 - 1,
+        read_only=False,
+    )
+    chunking: str = parameter(
+        "Real-time chunking: freeze begins each chunk with the steps of the one before that will "
+        "have been executed, as measured; guided draws the rest to the old chunk, too.",
+        choices=("off", "freeze", "guided"),
+        read_only=False,
+    )
+    command_status_topic: str = parameter(
+        "Where the command node tells which chunk it executes; real-time chunking measures by it. "
+        "Fixed while the node is configured.",
+        read_only=False,
     )
     frame_wait_s: float = parameter(
         "How long an inference waits for a new frame of the first camera before it takes one "
         "that is already there [s]; 0 takes what is there.",
         minimum=0.0,
         maximum=1.0,
+        read_only=False,
     )
     camera_wait_s: float = parameter(
         "How long an inference then waits for the other cameras to deliver a frame that is not "
         "older [s].",
         minimum=0.0,
         maximum=1.0,
+        read_only=False,
     )
     camera_skew_s: float = parameter(
         "Difference of stamps up to which two frames count as equally old [s].",
         minimum=0.0,
         maximum=1.0,
+        read_only=False,
     )
 
 

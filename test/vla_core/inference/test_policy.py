@@ -14,6 +14,7 @@ from vla_core.models.vlm import get_vlm
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.processing.normalization import Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
+from vla_core.sim.env import TabletopEnv
 from vla_core.types import EarlierStep, Observation
 
 CHUNK_SIZE = 8
@@ -120,6 +121,53 @@ def test_warming_up_changes_no_chunk(checkpoint):
         cold.predict_chunk(make_observation()).actions,
         warm.predict_chunk(make_observation()).actions,
     )
+
+
+def test_committed_steps_are_the_first_of_the_chunk(checkpoint):
+    policy = Policy.from_checkpoint(checkpoint)
+    old = policy.predict_chunk(make_observation(1)).policy_actions
+    chunk = policy.predict_chunk(make_observation(), committed=old[2:5], overlap=old[5:])
+    np.testing.assert_array_equal(chunk.policy_actions[:3], old[2:5])
+    expected = make_pipeline().unnormalize_actions(old[2:5].astype(np.float64))
+    np.testing.assert_array_equal(chunk.actions[:3], expected)
+
+
+def test_a_chunk_is_the_same_before_and_after_a_guided_one(checkpoint):
+    policy = Policy.from_checkpoint(checkpoint)
+    before = policy.predict_chunk(make_observation())
+    policy.predict_chunk(make_observation(), committed=before.policy_actions[:1], overlap=None)
+    policy.predict_chunk(make_observation(), overlap=before.policy_actions)
+    after = policy.predict_chunk(make_observation())
+    np.testing.assert_array_equal(before.policy_actions, after.policy_actions)
+
+
+def test_guidance_keeps_the_shipped_policy_closer_to_its_old_chunk():
+    policy, env = Policy.from_checkpoint("groot"), TabletopEnv()
+    frames, info = env.reset(seed=60_000)
+
+    def observe(frames, stamp_ns):
+        images = {name: frames[name] for name in policy.contract.cameras}
+        state = frames["state"].astype(np.float64)
+        text = info["instruction"]
+        return make_observation(images=images, state=state, instruction=text, stamp_ns=stamp_ns)
+
+    old = policy.predict_chunk(observe(frames, 1))
+    for action in old.actions[:4]:
+        frames, *_ = env.step(action.astype(np.float32))
+    env.close()
+    committed, overlap = old.policy_actions[4:7], old.policy_actions[7:]
+    errors = []
+    for guide in (None, overlap):
+        chunk = policy.predict_chunk(observe(frames, 2), committed=committed, overlap=guide)
+        errors.append(np.abs(chunk.policy_actions[3:12] - overlap[:9]).mean())
+    assert errors[1] < errors[0]
+
+
+def test_more_committed_steps_than_the_chunk_has_are_refused(checkpoint):
+    policy = Policy.from_checkpoint(checkpoint)
+    old = policy.predict_chunk(make_observation()).policy_actions
+    with pytest.raises(ShapeError, match="fewer than the chunk's 8"):
+        policy.predict_chunk(make_observation(), committed=old)
 
 
 def test_a_model_of_single_actions_gives_chunks_of_one():

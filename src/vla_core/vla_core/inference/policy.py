@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vla_core.errors import CheckpointError, ConfigError, SafetyError, ShapeError
 from vla_core.inference.checkpoint_files import (
@@ -112,8 +113,15 @@ class Policy:
             device=device,
         )
 
-    @torch.inference_mode()
-    def predict_chunk(self, observation: Observation, *, seed: int = 0) -> ActionChunk:
+    @torch.no_grad()
+    def predict_chunk(
+        self,
+        observation: Observation,
+        *,
+        seed: int = 0,
+        committed: NDArray[np.float32] | None = None,
+        overlap: NDArray[np.float32] | None = None,
+    ) -> ActionChunk:
         """Answer an observation with a chunk of actions.
 
         The noise of the sampler comes from the seed and the stamp of the observation alone: the
@@ -122,13 +130,21 @@ class Policy:
         Args:
             observation: What the robot sees and measures.
             seed: Selects one of the chunks that the policy may answer with.
+            committed: Steps of the chunk before, in the policy's space, that the arm will have
+                executed when this chunk takes effect: its first c steps are these, [c, A].
+            overlap: What the chunk before says about the steps after them, [o, A]: a policy that
+                samples is guided by it, the others do not read it.
 
         Raises:
-            ShapeError: The observation is not what the contract describes.
+            ShapeError: The observation is not what the contract describes, or the committed steps
+                do not fit the chunk.
             SafetyError: The model returned a value that is not finite.
         """
         batch = self.pipeline.to_batch([observation])
         batch = {name: self._on_device(value) for name, value in batch.items()}
+        for name, steps in (("committed", committed), ("overlap", overlap)):
+            if steps is not None:
+                batch[name] = self._on_device(torch.from_numpy(steps).unsqueeze(0))
         self._generator.manual_seed(mix_seed(seed, observation.stamp_ns))
         predicted = self.model.predict_chunk(**batch, generator=self._generator)
         expected = (1, self.pipeline.chunk_size, len(self.contract.action_names))

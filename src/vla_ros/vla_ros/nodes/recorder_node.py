@@ -1,56 +1,40 @@
 # SPDX-License-Identifier: MIT
-"""Record topics into a rosbag2 bag in MCAP format, without decoding a message.
+"""Record topics into MCAP bags: a run as a whole, episodes by service, no message lost.
 
 Serialised messages are polled and written as they are, with the times at which they were received.
-Where the middleware numbers the messages of a publisher, gaps are counted as lost.
+Where the middleware numbers the messages of a publisher, gaps are counted as lost. Before the disk
+is full the bags are closed in order.
 """
 
 from __future__ import annotations
 
-import importlib
+import shutil
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from vla_msgs.srv import StartEpisode, StopEpisode
 
 from vla_core.errors import ConfigError, VLAError
-from vla_ros.bag_writer import BagWriter
+from vla_ros.diagnostics import DiagnosticLevel, DiagnosticReport, Diagnostics
 from vla_ros.graph import EXIT_CONFIGURATION
-from vla_ros.parameters import RecorderParameters, declare_parameters
-from vla_ros.polled_subscription import AbsoluteRate, Periodic, PolledSubscription
+from vla_ros.parameters import RecorderParameters, declare_parameters, follow_changes
+from vla_ros.polled_subscription import AbsoluteRate, Periodic
+from vla_ros.recorded_topics import ReceivedMessage, RecordedTopic, RecordedTopics
+from vla_ros.recording import Recording
 from vla_ros.stop_signal import StopSignal
 
-
-@dataclass
-class _RecordedTopic:
-    """One topic: its subscription, its handle in the bag from the first message on, its counts."""
-
-    subscription: PolledSubscription[bytes]
-    type_name: str
-    profile: QoSProfile
-    handle: Any = None
-    num_written: int = 0
-    num_lost: int = 0
-    has_one_publisher: bool = False
-    last_sequence: int | None = None
-
-    def count_lost(self, sequence: int | None) -> None:
-        """Count the messages between the last one's number and this one's."""
-        if sequence is None or not self.has_one_publisher:
-            self.last_sequence = None
-            return
-        if self.last_sequence is not None and sequence > self.last_sequence:
-            self.num_lost += sequence - self.last_sequence - 1
-        self.last_sequence = sequence
+_SERVICES_PERIOD_S = 0.1
 
 
 class RecorderNode(Node):
-    """Writes every message of its topics into one bag.
+    """Writes every message of its topics into the bags that are open.
+
+    One bag is open from the start if ``path`` is given; ``~/start_episode`` and
+    ``~/stop_episode`` open and close another one for each episode.
 
     Raises:
         ConfigError: A parameter is wrong, the bag's folder exists, or a message type is not
@@ -60,135 +44,182 @@ class RecorderNode(Node):
     def __init__(self) -> None:
         super().__init__("recorder_node")
         self.parameters = declare_parameters(self, RecorderParameters)
-        self._topics: dict[str, _RecordedTopic] = {}
-        self._untyped: list[str] = []
-        for entry in self.parameters.topics:
-            topic, _, type_name = entry.strip().partition(" ")
-            if type_name:
-                self._subscribe(topic, type_name.strip())
-            else:
-                self._untyped.append(topic)
-        self._bag = BagWriter(Path(self.parameters.path), compress=self.parameters.compress)
+        follow_changes(self, self.parameters, self._apply)
+        self._topics = RecordedTopics(self, self.parameters.topics, self.parameters.depth)
+        self._run: Recording | None = None
+        self._episode: Recording | None = None
+        self._ended_because = ""
+        if self.parameters.path:
+            path = Path(self.parameters.path)
+            self._require_space(path)
+            self._run = Recording(path, compress=self.parameters.compress, notes={})
+            self.get_logger().info(f"recording {len(self._topics)} topics to {path}")
+        self.create_service(StartEpisode, "~/start_episode", self._on_start_episode)
+        self.create_service(StopEpisode, "~/stop_episode", self._on_stop_episode)
+        Diagnostics(self, "recorder").add("recording", self._report)
         self._discovery_due = Periodic(self.parameters.discovery_period_s)
         self._flush_due = Periodic(self.parameters.flush_period_s)
-        self.get_logger().info(
-            f"recording {len(self._topics) + len(self._untyped)} topics to {self._bag.path}"
-        )
 
     def tick(self) -> None:
-        """Write the waiting messages; now and then look at the graph and flush the bag.
+        """Write the waiting messages; now and then look at the graph, the bags and the disk.
 
         Raises:
             OSError: The disk is full, or gone.
             MessageError: The definition of a message type is not installed.
         """
         if self._discovery_due.is_due():
-            self._discover()
-        self._write_waiting()
+            self._write(self._topics.discover())
+        self._write(self._topics.take())
         if self._flush_due.is_due():
-            self._bag.flush()
+            for recording in self._open():
+                recording.flush()
+            self._watch_disk()
 
     def close(self) -> None:
-        """Write what still waits, close the bag and report what it holds.
+        """Write what still waits, close the bags and report what they hold.
 
         Raises:
             OSError: The disk is full, or gone.
         """
-        self._write_waiting()
-        recorded = {entry.subscription.topic: entry for entry in self._topics.values()}
-        lost = {topic: entry.num_lost for topic, entry in recorded.items() if entry.num_lost}
-        self._bag.close({"lost_messages": lost})
-        for topic, entry in recorded.items():
-            self.get_logger().info(f"{topic}: {entry.num_written} messages")
-            if entry.num_lost:
-                self.get_logger().warning(
-                    f"{topic}: {entry.num_lost} messages were lost before they could be written; "
-                    "raise 'depth' or 'poll_rate_hz', or set FASTDDS_DEFAULT_PROFILES_FILE."
-                )
-        for topic in self._untyped:
+        self._write(self._topics.take())
+        self._close_all("the recorder was ended")
+        for topic in self._topics.untyped:
             self.get_logger().warning(f"{topic}: nobody published it")
 
-    def _write_waiting(self) -> None:
-        for recorded in self._topics.values():
-            for _ in range(self.parameters.depth):
-                taken = recorded.subscription.take_next_with_info()
-                if taken is None:
-                    break
-                message, info = taken
-                if recorded.handle is None:
-                    recorded.handle = self._add_to_bag(recorded)
-                received_ns = info["received_timestamp"] or self.get_clock().now().nanoseconds
-                self._bag.write(recorded.handle, received_ns, message)
-                recorded.num_written += 1
-                recorded.count_lost(info.get("publication_sequence_number"))
+    def _apply(self, parameters: RecorderParameters) -> None:
+        self.parameters = parameters
 
-    def _add_to_bag(self, recorded: _RecordedTopic) -> Any:
-        topic = recorded.subscription.topic
-        return self._bag.add_topic(topic, recorded.type_name, self._publisher_profiles(topic))
+    def _open(self) -> list[Recording]:
+        return [recording for recording in (self._run, self._episode) if recording is not None]
 
-    def _discover(self) -> None:
-        """Find the types of topics that were given without, and follow the publishers' QoS."""
-        if self._untyped:
-            known = dict(self.get_topic_names_and_types())
-            for topic in list(self._untyped):
-                types = known.get(self.resolve_topic_name(topic))
-                if types:
-                    self._untyped.remove(topic)
-                    self._subscribe(topic, types[0])
-        for topic, recorded in self._topics.items():
-            publishers = self._publisher_profiles(topic)
-            recorded.has_one_publisher = len(publishers) == 1
-            profile = _matching_profile(publishers, self.parameters.depth)
-            if publishers and profile != recorded.profile:
-                self._write_waiting()
-                recorded.subscription.destroy()
-                recorded.subscription = self._create_subscription(
-                    topic, recorded.type_name, profile
+    def _write(self, messages: Iterable[ReceivedMessage]) -> None:
+        for message in messages:
+            for recording in self._open():
+                self._add(recording, message.topic)
+                recording.write(
+                    message.topic.name, message.received_ns, message.data, message.num_lost
                 )
-                recorded.profile = profile
 
-    def _subscribe(self, topic: str, type_name: str) -> None:
-        publishers = self._publisher_profiles(topic)
-        profile = _matching_profile(publishers, self.parameters.depth)
-        self._topics[topic] = _RecordedTopic(
-            subscription=self._create_subscription(topic, type_name, profile),
-            type_name=type_name,
-            profile=profile,
-            has_one_publisher=len(publishers) == 1,
+    def _add(self, recording: Recording, topic: RecordedTopic) -> None:
+        if not recording.has_topic(topic.name):
+            profiles = self._topics.publisher_profiles(topic.name)
+            recording.add_topic(topic.name, topic.type_name, profiles)
+
+    def _on_start_episode(
+        self, request: StartEpisode.Request, response: StartEpisode.Response
+    ) -> StartEpisode.Response:
+        # What came before the request belongs to no episode.
+        self._write(self._topics.take())
+        try:
+            if self._episode is not None:
+                raise ConfigError(
+                    f"episode {self._episode.path} is being recorded; stop it first."
+                )
+            self._episode = self._begin_episode(request.instruction)
+        except (VLAError, OSError) as error:
+            response.message = str(error)
+            self.get_logger().error(f"episode is not recorded: {error}")
+            return response
+        response.success, response.path = True, str(self._episode.path)
+        self.get_logger().info(f"recording {request.instruction!r} to {response.path}")
+        return response
+
+    def _begin_episode(self, instruction: str) -> Recording:
+        folder = Path(self.parameters.episodes_path)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._require_space(folder)
+        numbers = [path.name.removeprefix("episode_") for path in folder.glob("episode_*")]
+        number = 1 + max((int(text) for text in numbers if text.isdecimal()), default=0)
+        now_ns = self.get_clock().now().nanoseconds
+        episode = Recording(
+            folder / f"episode_{number:04d}",
+            compress=self.parameters.compress,
+            notes={"instruction": instruction, "success": None, "start_ns": now_ns},
         )
+        for topic in self._topics:
+            if topic.latched is not None:
+                self._add(episode, topic)
+                episode.write(topic.name, now_ns, topic.latched)
+        return episode
 
-    def _create_subscription(
-        self, topic: str, type_name: str, profile: QoSProfile
-    ) -> PolledSubscription[bytes]:
-        return PolledSubscription(self, _message_class(type_name), topic, profile, raw=True)
+    def _on_stop_episode(
+        self, request: StopEpisode.Request, response: StopEpisode.Response
+    ) -> StopEpisode.Response:
+        self._write(self._topics.take())
+        episode, self._episode = self._episode, None
+        if episode is None:
+            response.message = self._ended_because or "no episode is being recorded"
+            return response
+        self._close(episode, success=request.task_success, note=request.note)
+        response.success, response.path = True, str(episode.path)
+        response.num_messages, response.num_lost = episode.num_messages, episode.num_lost
+        return response
 
-    def _publisher_profiles(self, topic: str) -> list[QoSProfile]:
-        publishers = self.get_publishers_info_by_topic(self.resolve_topic_name(topic))
-        return [publisher.qos_profile for publisher in publishers]
+    def _close_all(self, reason: str) -> None:
+        run, episode = self._run, self._episode
+        self._run = self._episode = None
+        if run is not None:
+            self._close(run)
+        if episode is not None:
+            self._close(episode, note=reason)
+
+    def _close(self, recording: Recording, **notes: object) -> None:
+        recording.close(**notes, end_ns=self.get_clock().now().nanoseconds)
+        self.get_logger().info(f"{recording.path} is complete")
+        lost = recording.lost_by_topic()
+        for topic, count in recording.written_by_topic().items():
+            self.get_logger().info(f"{topic}: {count} messages")
+            if topic in lost:
+                self.get_logger().warning(
+                    f"{topic}: {lost[topic]} messages were lost before they could be written; "
+                    "raise 'depth' or 'poll_rate_hz', or set FASTDDS_DEFAULT_PROFILES_FILE."
+                )
+
+    def _watch_disk(self) -> None:
+        for recording in self._open():
+            try:
+                self._require_space(recording.path)
+            except ConfigError as error:
+                self._ended_because = str(error)
+                self.get_logger().error(f"recording ends: {error}")
+                self._close_all(str(error))
+                return
+
+    def _require_space(self, path: Path) -> None:
+        """Refuse a disk that is nearly full.
+
+        Raises:
+            ConfigError: There is less space than ``min_free_mib``.
+        """
+        free_mib = _free_mib(path)
+        if free_mib < self.parameters.min_free_mib:
+            raise ConfigError(
+                f"the disk of {path} has {free_mib:.0f} MiB free, at least "
+                f"{self.parameters.min_free_mib} (min_free_mib) must be; make room."
+            )
+
+    def _report(self) -> DiagnosticReport:
+        recordings = self._open()
+        if self._ended_because and not recordings:
+            return DiagnosticReport(DiagnosticLevel.ERROR, self._ended_because)
+        if not recordings:
+            return DiagnosticReport(DiagnosticLevel.OK, "no bag is open")
+        values: dict[str, object] = {
+            "free [MiB]": round(min(_free_mib(recording.path) for recording in recordings))
+        }
+        for recording in recordings:
+            values[f"{recording.path}: messages"] = recording.num_messages
+            values[f"{recording.path}: lost"] = recording.num_lost
+        num_lost = sum(recording.num_lost for recording in recordings)
+        if num_lost:
+            return DiagnosticReport(DiagnosticLevel.WARN, f"{num_lost} messages are lost", values)
+        return DiagnosticReport(DiagnosticLevel.OK, "recording", values)
 
 
-def _message_class(type_name: str) -> Any:
-    package, _, name = type_name.replace("/msg/", "/").partition("/")
-    try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"topics: message type {type_name!r} is not installed; expected the form "
-            "'package/msg/Type' of an installed package."
-        ) from error
-
-
-def _matching_profile(publishers: list[QoSProfile], depth: int) -> QoSProfile:
-    """Return the strictest profile that receives from all publishers."""
-    is_reliable = all(p.reliability == ReliabilityPolicy.RELIABLE for p in publishers)
-    is_latched = bool(publishers) and all(
-        p.durability == DurabilityPolicy.TRANSIENT_LOCAL for p in publishers
-    )
-    return QoSProfile(
-        depth=depth,
-        reliability=ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT,
-        durability=(DurabilityPolicy.TRANSIENT_LOCAL if is_latched else DurabilityPolicy.VOLATILE),
-    )
+def _free_mib(path: Path) -> float:
+    """Return the free space where a path is or will be."""
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return shutil.disk_usage(existing).free / 2**20
 
 
 def main(args: list[str] | None = None) -> int:
@@ -202,7 +233,7 @@ def main(args: list[str] | None = None) -> int:
             return EXIT_CONFIGURATION
         executor = SingleThreadedExecutor()
         executor.add_node(node)
-        services_due = Periodic(0.1)
+        services_due = Periodic(_SERVICES_PERIOD_S)
         rate = AbsoluteRate(1.0 / node.parameters.poll_rate_hz)
         try:
             while not stop.is_set:
@@ -212,7 +243,7 @@ def main(args: list[str] | None = None) -> int:
                 rate.sleep()
             node.close()
         except (VLAError, OSError) as error:
-            logger.fatal(f"recording to {node.parameters.path} ended: {error}")
+            logger.fatal(f"recording ended: {error}")
             return 1
         finally:
             executor.shutdown()

@@ -641,3 +641,88 @@ def test_bfloat16_autocast_gives_a_finite_float32_loss(build):
     assert loss.dtype == torch.float32
     loss.backward()
     assert loss.isfinite()
+
+
+def predict_chunk(model, seed=0, **overrides):
+    return model.predict_chunk(**observation(), generator=seeded(seed), **overrides)
+
+
+def old_chunk(seed=2):
+    return torch.rand(BATCH, CHUNK_SIZE, ACTION_DIM, generator=seeded(seed)) - 0.5
+
+
+def test_committed_steps_are_the_first_of_the_chunk_exactly(build):
+    model, old = build(), old_chunk()
+    for num_steps in range(CHUNK_SIZE):
+        committed = old[:, :num_steps]
+        chunk = predict_chunk(model, committed=committed)
+        assert torch.equal(chunk[:, :num_steps], committed)
+        guided = predict_chunk(model, committed=committed, overlap=old[:, num_steps:])
+        assert torch.equal(guided[:, :num_steps], committed)
+
+
+def test_no_committed_steps_change_nothing(build):
+    model = build()
+    plain = predict_chunk(model)
+    assert torch.equal(predict_chunk(model, committed=None), plain)
+    torch.testing.assert_close(predict_chunk(model, committed=old_chunk()[:, :0]), plain)
+
+
+def test_chunk_after_committed_steps_is_reproducible(build):
+    model, old = build(), old_chunk()
+    for steps in ({"committed": old[:, :2]}, {"committed": old[:, :1], "overlap": old[:, 1:]}):
+        assert torch.equal(predict_chunk(model, **steps), predict_chunk(model, **steps))
+
+
+# An untrained network that predicts noise is near the ideal denoiser; one that predicts the sample
+# is anywhere.
+SAMPLERS = {
+    "custom": partial(
+        build_custom,
+        action_head=DDPMActionHead(32, ACTION_DIM, CHUNK_SIZE, hidden_dim=32, diffusion_steps=10),
+    ),
+    "gr00t": partial(build_gr00t, prediction="epsilon"),
+    "gr00t flow": BUILDERS["gr00t flow"],
+    "gr00t adaln_cross": BUILDERS["gr00t adaln_cross"],
+    "gr00t adaln_cross ddim": partial(
+        build_gr00t, **SMALL_DIT, process="ddim", prediction="epsilon"
+    ),
+    "octo diffusion": partial(
+        build_octo, head="diffusion", diffusion_steps=10, prediction="epsilon"
+    ),
+    "pi0": build_pi0,
+}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_guidance_keeps_the_chunk_closer_to_the_old_one(name):
+    torch.manual_seed(0)
+    model, old = SAMPLERS[name]().eval(), old_chunk()
+    frozen = predict_chunk(model, committed=old[:, :1])
+    guided = predict_chunk(model, committed=old[:, :1], overlap=old[:, 1:])
+    distances = [(chunk - old)[:, 1:].norm(dim=(1, 2)) for chunk in (guided, frozen)]
+    assert (distances[0] < distances[1]).all()
+
+
+def test_every_framework_with_a_sampler_is_under_this_law():
+    sampling = {name.split()[0] for name, build in BUILDERS.items() if build().inpaints}
+    assert sampling == {name.split()[0] for name in SAMPLERS}
+
+
+def test_committed_steps_shape_the_rest_of_a_sampled_chunk(build):
+    model, old = build(), old_chunk()
+    rest = [predict_chunk(model, committed=steps)[:, 2:] for steps in (old[:, :2], -old[:, :2])]
+    assert torch.equal(*rest) != model.inpaints
+
+
+@pytest.mark.parametrize(
+    ("num_committed", "num_overlapping", "width"),
+    [(CHUNK_SIZE, 0, ACTION_DIM), (2, CHUNK_SIZE - 1, ACTION_DIM), (1, 1, ACTION_DIM + 1)],
+)
+def test_committed_steps_that_do_not_fit_are_refused(build, num_committed, num_overlapping, width):
+    with pytest.raises(ShapeError, match="committed"):
+        predict_chunk(
+            build(),
+            committed=torch.zeros(BATCH, num_committed, width),
+            overlap=torch.zeros(BATCH, num_overlapping, width),
+        )

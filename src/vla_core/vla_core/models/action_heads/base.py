@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -22,9 +22,11 @@ class AbstractActionHead(Component, ABC):
         action_dim: Width of one action.
         chunk_size: Actions predicted at once.
         reads_one_vector: Whether one vector for the whole chunk, [B, feature_dim], is enough.
+        inpaints: Whether `predict_action` takes `committed` steps and fits the others to them.
     """
 
     reads_one_vector: bool = True
+    inpaints: ClassVar[bool] = False
 
     def __init__(self, feature_dim: int, action_dim: int, chunk_size: int = 1) -> None:
         super().__init__()

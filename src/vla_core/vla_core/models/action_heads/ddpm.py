@@ -18,6 +18,7 @@ from torch.nn.functional import mse_loss
 
 from vla_core.errors import ShapeError
 from vla_core.models.action_heads.base import AbstractActionHead, masked_mean
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.action_heads.denoiser import TIME_DIM, ResidualDenoiser
 from vla_core.models.action_heads.diffusion_schedule import (
     DiffusionSchedule,
@@ -54,6 +55,8 @@ class DDPMActionHead(AbstractActionHead):
     Raises:
         ConfigError: If a choice or a number of steps is not possible.
     """
+
+    inpaints = True
 
     def __init__(
         self,
@@ -140,6 +143,7 @@ class DDPMActionHead(AbstractActionHead):
         generator: torch.Generator | None = None,
         inference_steps: int | None = None,
         noise: Tensor | None = None,
+        committed: CommittedActions | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Sample actions.
@@ -149,6 +153,7 @@ class DDPMActionHead(AbstractActionHead):
             generator: Source of all noise; None for the global one.
             inference_steps: Steps of the sampler; None for the head's own.
             noise: Noise to start from, [B, K, A]; None to draw it.
+            committed: Steps that are known already; None for none.
             **kwargs: Refused.
 
         Returns:
@@ -170,11 +175,22 @@ class DDPMActionHead(AbstractActionHead):
         times = self._times[[step.timestep for step in steps]].unsqueeze(1)  # [steps, 1, time]
         modulations = self.denoiser.modulations(features, times)  # each [steps, B, 2 * hidden]
         x = noise.flatten(1)
+        start = x
         for index, step in enumerate(steps):
             modulation = [block[index] for block in modulations]
-            predicted = self.denoiser(x.to(features.dtype), modulation).float()
-            if self.prediction == "epsilon":
-                predicted = step.sample_from_noise(x, predicted)
+
+            def clean(
+                x: Tensor, step: SamplingStep = step, modulation: list[Tensor] = modulation
+            ) -> Tensor:
+                predicted = self.denoiser(x.to(features.dtype), modulation).float()
+                predicts_noise = self.prediction == "epsilon"
+                return step.sample_from_noise(x, predicted) if predicts_noise else predicted
+
+            if committed is None:
+                predicted = clean(x)
+            else:
+                x = committed.inpaint(x, start, step.signal, step.noise)
+                predicted = committed.estimate(clean, x, step.signal, step.noise)
             if self.clip_sample is not None:
                 predicted = predicted.clamp(-self.clip_sample, self.clip_sample)
             x = step.advance(x, predicted, generator)

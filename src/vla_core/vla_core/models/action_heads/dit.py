@@ -18,6 +18,7 @@ from torch.nn.functional import mse_loss, silu
 
 from vla_core.errors import ConfigError, ShapeError
 from vla_core.models.action_heads.base import AbstractActionHead, masked_mean
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.action_heads.denoiser import TIME_DIM
 from vla_core.models.action_heads.diffusion_schedule import draw_noise
 from vla_core.models.action_heads.process import FlowProcess, make_process
@@ -47,6 +48,8 @@ class DiTActionHead(AbstractActionHead):
     Raises:
         ConfigError: If the sizes do not fit together or a choice is not possible.
     """
+
+    inpaints = True
 
     def __init__(
         self,
@@ -141,6 +144,7 @@ class DiTActionHead(AbstractActionHead):
         noise: Tensor | None = None,
         mask: Tensor | None = None,
         state: Tensor | None = None,
+        committed: CommittedActions | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Sample actions.
@@ -152,6 +156,7 @@ class DiTActionHead(AbstractActionHead):
             noise: Noise to start from, [B, K, A]; None to draw it.
             mask: True where a token is valid, bool [B, L]; None if all are.
             state: State token, [B, hidden_dim]; None for none.
+            committed: Steps that are known already; None for none.
             **kwargs: Refused.
 
         Returns:
@@ -172,7 +177,8 @@ class DiTActionHead(AbstractActionHead):
         def predict(x: Tensor, times: Tensor) -> Tensor:
             return self._predict(x, times, features, mask, state)
 
-        return self.from_chunk(self.process.sample(predict, noise, inference_steps, generator))
+        chunk = self.process.sample(predict, noise, inference_steps, generator, committed)
+        return self.from_chunk(chunk)
 
     def _predict(
         self,

@@ -17,6 +17,7 @@ from torch.nn.functional import mse_loss
 
 from vla_core.errors import ShapeError
 from vla_core.models.action_heads.base import AbstractActionHead, masked_mean
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.action_heads.denoiser import TIME_DIM, ResidualDenoiser
 from vla_core.models.action_heads.diffusion_schedule import draw_noise
 from vla_core.models.action_heads.flow_path import FlowPath, embed_flow_times
@@ -41,6 +42,8 @@ class FlowMatchingActionHead(AbstractActionHead):
     Raises:
         ConfigError: If a choice or a number of steps is not possible.
     """
+
+    inpaints = True
 
     def __init__(
         self,
@@ -114,6 +117,7 @@ class FlowMatchingActionHead(AbstractActionHead):
         generator: torch.Generator | None = None,
         inference_steps: int | None = None,
         noise: Tensor | None = None,
+        committed: CommittedActions | None = None,
         **kwargs: Any,
     ) -> Tensor:
         """Integrate from noise to actions.
@@ -123,6 +127,7 @@ class FlowMatchingActionHead(AbstractActionHead):
             generator: Source of the initial noise; None for the global one.
             inference_steps: Euler steps; None for the head's own.
             noise: Noise to start from, [B, K, A]; None to draw it.
+            committed: Steps that are known already; None for none.
             **kwargs: Refused.
 
         Returns:
@@ -149,7 +154,7 @@ class FlowMatchingActionHead(AbstractActionHead):
             modulation = [block[index] for block in modulations]
             return self.denoiser(x.to(features.dtype), modulation).float()
 
-        x = self.path.integrate(velocity, noise.flatten(1), num_steps)
+        x = self.path.integrate(velocity, noise.flatten(1), num_steps, committed)
         if self.clip_sample is not None:
             x = x.clamp(-self.clip_sample, self.clip_sample)
         return self.from_chunk(x.view(shape))

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from vla_core.errors import ConfigError
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.keywords import check_choice
 
 CONVENTIONS = ("pi0", "gr00t")
@@ -77,7 +78,11 @@ class FlowPath:
         return [1.0 - time for time in times] if self._noise_at_one else times
 
     def integrate(
-        self, velocity: Callable[[Tensor, int], Tensor], noise: Tensor, num_steps: int
+        self,
+        velocity: Callable[[Tensor, int], Tensor],
+        noise: Tensor,
+        num_steps: int,
+        committed: CommittedActions | None = None,
     ) -> Tensor:
         """Walk from noise to actions.
 
@@ -85,6 +90,7 @@ class FlowPath:
             velocity: The velocity at a point [B, ...], given the index of the step in `times`.
             noise: Where to start, [B, ...].
             num_steps: Number of equal Euler steps.
+            committed: Steps that are known already; None for none.
 
         Raises:
             ConfigError: If there is no step.
@@ -92,7 +98,17 @@ class FlowPath:
         direction = -1.0 if self._noise_at_one else 1.0
         x = noise
         for index, _ in enumerate(self.times(num_steps)):
-            x = x + direction / num_steps * velocity(x, index)
+            if committed is None:
+                x = x + direction / num_steps * velocity(x, index)
+                continue
+            signal = index / num_steps
+            level = 1.0 - signal
+            x = committed.inpaint(x, noise, signal, level)
+
+            def clean(x: Tensor, index: int = index, level: float = level) -> Tensor:
+                return x + direction * level * velocity(x, index)
+
+            x = x + (committed.estimate(clean, x, signal, level) - x) / (level * num_steps)
         return x
 
 

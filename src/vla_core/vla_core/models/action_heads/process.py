@@ -14,8 +14,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.action_heads.denoiser import TIME_DIM
-from vla_core.models.action_heads.diffusion_schedule import DiffusionSchedule, draw_noise
+from vla_core.models.action_heads.diffusion_schedule import (
+    DiffusionSchedule,
+    SamplingStep,
+    draw_noise,
+)
 from vla_core.models.action_heads.flow_path import FlowPath, embed_flow_times
 from vla_core.models.keywords import check_choice
 from vla_core.models.layers.positional import sinusoidal_embedding
@@ -62,6 +67,7 @@ class Process(ABC):
         noise: Tensor,
         num_steps: int | None = None,
         generator: torch.Generator | None = None,
+        committed: CommittedActions | None = None,
     ) -> Tensor:
         """Walk from noise to actions.
 
@@ -71,6 +77,7 @@ class Process(ABC):
             noise: Where to start, [B, K, A].
             num_steps: Number of steps; None for `inference_steps`.
             generator: Source of the noise that is added on the way; None for the global one.
+            committed: Steps that are known already; None for none.
 
         Raises:
             ConfigError: If the number of steps is not possible.
@@ -129,6 +136,7 @@ class DiffusionProcess(Process):
         noise: Tensor,
         num_steps: int | None = None,
         generator: torch.Generator | None = None,
+        committed: CommittedActions | None = None,
     ) -> Tensor:
         """Denoise; see `Process.sample`."""
         steps = self.schedule.sampling_steps(
@@ -139,9 +147,17 @@ class DiffusionProcess(Process):
         x = noise
         for step in steps:
             timestep = torch.full((len(x),), step.timestep, device=x.device)
-            predicted = predict(x, sinusoidal_embedding(timestep, TIME_DIM))
-            if self.predicts_noise:
-                predicted = step.sample_from_noise(x, predicted)
+            times = sinusoidal_embedding(timestep, TIME_DIM)
+
+            def clean(x: Tensor, step: SamplingStep = step, times: Tensor = times) -> Tensor:
+                predicted = predict(x, times)
+                return step.sample_from_noise(x, predicted) if self.predicts_noise else predicted
+
+            if committed is None:
+                predicted = clean(x)
+            else:
+                x = committed.inpaint(x, noise, step.signal, step.noise)
+                predicted = committed.estimate(clean, x, step.signal, step.noise)
             if self.clip_sample is not None:
                 predicted = predicted.clamp(-self.clip_sample, self.clip_sample)
             x = step.advance(x, predicted, generator)
@@ -187,13 +203,17 @@ class FlowProcess(Process):
         noise: Tensor,
         num_steps: int | None = None,
         generator: torch.Generator | None = None,
+        committed: CommittedActions | None = None,
     ) -> Tensor:
         """Integrate; see `Process.sample`."""
         num_steps = self.inference_steps if num_steps is None else num_steps
         times = torch.tensor(self.path.times(num_steps), device=noise.device)
         embedded = embed_flow_times(times, TIME_DIM)
         x = self.path.integrate(
-            lambda x, index: predict(x, embedded[index].expand(len(x), -1)), noise, num_steps
+            lambda x, index: predict(x, embedded[index].expand(len(x), -1)),
+            noise,
+            num_steps,
+            committed,
         )
         return x if self.clip_sample is None else x.clamp(-self.clip_sample, self.clip_sample)
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vla_core.errors import ConfigError, UnknownNameError
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.encoders.vision import vision_encoder_from_config
 from vla_core.models.frameworks.registry import framework_class
 from vla_core.models.keywords import check_keywords, check_value_types
@@ -159,6 +160,11 @@ class AbstractVLA(nn.Module, ABC):
         return cls(**settings)
 
     @property
+    def inpaints(self) -> bool:
+        """Whether `predict_action` takes `committed` steps and fits the others to them."""
+        return False
+
+    @property
     def chunk_length(self) -> int:
         """Actions of one prediction, K."""
         return int(self.get_config().get("chunk_size", 1))
@@ -168,9 +174,44 @@ class AbstractVLA(nn.Module, ABC):
         images: Tensor | None,
         text: str | Sequence[str] | None = None,
         proprioception: Tensor | None = None,
+        *,
+        committed: Tensor | None = None,
+        overlap: Tensor | None = None,
         **kwargs: Any,
     ) -> Tensor:
-        """Predict normalised actions as `predict_action` does, but [B, K, A] whatever K."""
+        """Predict normalised actions as `predict_action` does, but [B, K, A] whatever K.
+
+        Args:
+            images: As in `forward`.
+            text: As in `forward`.
+            proprioception: As in `forward`.
+            committed: Steps that the arm will have executed before the chunk can take effect:
+                the first c steps of the chunk are these, [B, c, A], c below K; None for none.
+                A framework that `inpaints` fits the other steps to them.
+            overlap: What the chunk before says about the steps after the committed ones,
+                [B, o, A]. A framework that `inpaints` is drawn towards them, the less the later;
+                the others do not read it.
+            **kwargs: Keywords of `predict_action`.
+
+        Raises:
+            ShapeError: If the committed steps do not fit the chunk.
+        """
+        if committed is None and overlap is None:
+            return self._predict_chunk(images, text, proprioception, **kwargs)
+        config = self.get_config()
+        known = CommittedActions(committed, overlap, self.chunk_length, config["action_dim"])
+        if self.inpaints:
+            kwargs["committed"] = known
+        return known.overwrite(self._predict_chunk(images, text, proprioception, **kwargs))
+
+    def _predict_chunk(
+        self,
+        images: Tensor | None,
+        text: str | Sequence[str] | None,
+        proprioception: Tensor | None,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Predict [B, K, A] by `predict_action`."""
         predicted = self.predict_action(
             images=images, text=text, proprioception=proprioception, **kwargs
         )

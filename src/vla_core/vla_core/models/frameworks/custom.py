@@ -239,6 +239,11 @@ class CustomVLA(AbstractVLA):
         """
         return self(images, text, proprioception, **kwargs)["actions"]
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether `predict_action` takes `committed` steps and fits the others to them."""
+        return self.action_head.inpaints
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor keywords as JSON values, each part by its configuration."""
         encoder = self.state_encoder

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from vla_core.errors import ConfigError
 from vla_core.models.action_heads.base import AbstractActionHead
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.action_heads.ddpm import DDPMActionHead
 from vla_core.models.action_heads.dit import DiTActionHead
 from vla_core.models.action_heads.flow_matching import FlowMatchingActionHead
@@ -195,7 +196,8 @@ class GR00TVLA(AbstractVLA):
             action_is_pad: True where a step of the actions is padding, bool [B, K].
             action_mask: The opposite of `action_is_pad`, which may be given in its stead.
             generator: Source of every random draw but dropout; None for the global one.
-            **sampling: `inference_steps` and `noise`, as in `DDPMActionHead.predict_action`.
+            **sampling: `inference_steps`, `noise` and `committed`, as in
+                `DDPMActionHead.predict_action`.
 
         Returns:
             `features`, [B, hidden_dim] or, with `adaln_cross`, twice as wide and with the `tokens`
@@ -260,6 +262,7 @@ class GR00TVLA(AbstractVLA):
         generator: torch.Generator | None = None,
         inference_steps: int | None = None,
         noise: Tensor | None = None,
+        committed: CommittedActions | None = None,
         vlm_features: VLMOutput | None = None,
         **kwargs: Any,
     ) -> Tensor:
@@ -274,6 +277,7 @@ class GR00TVLA(AbstractVLA):
             generator: Source of all noise; None for the global one.
             inference_steps: Steps of the sampler; None for those of the constructor.
             noise: Noise to start from, [B, K, A]; None to draw it.
+            committed: Steps that are known already; None for none.
             vlm_features: As in `forward`.
             **kwargs: Refused.
 
@@ -288,9 +292,15 @@ class GR00TVLA(AbstractVLA):
             generator=generator,
             inference_steps=inference_steps,
             noise=noise,
+            committed=committed,
             **kwargs,
         )
         return outputs["actions"]
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether `predict_action` takes `committed` steps and fits the others to them."""
+        return self.action_head.inpaints
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor keywords as JSON values, and `framework`."""

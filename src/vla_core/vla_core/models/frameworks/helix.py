@@ -318,11 +318,11 @@ class HelixVLA(AbstractVLA):
         """Actions of the sequence, K."""
         return self.plan_horizon
 
-    def predict_chunk(
+    def _predict_chunk(
         self,
         images: Tensor | None,
-        text: str | Sequence[str] | None = None,
-        proprioception: Tensor | None = None,
+        text: str | Sequence[str] | None,
+        proprioception: Tensor | None,
         **kwargs: Any,
     ) -> Tensor:
         """Predict the sequence, [B, K, A], its first action being the one from motor control."""

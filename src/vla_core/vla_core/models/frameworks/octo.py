@@ -288,6 +288,11 @@ class OctoVLA(AbstractVLA):
         """
         return self(images, text, proprioception, **kwargs)["actions"]
 
+    @property
+    def inpaints(self) -> bool:
+        """Whether `predict_action` takes `committed` steps and fits the others to them."""
+        return self._space(DEFAULT_SPACE).head.inpaints
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor keywords as JSON values, and `framework`."""
         return {

@@ -33,6 +33,7 @@ from torch.nn.functional import mse_loss, silu
 from vla_core.errors import ConfigError, ShapeError
 from vla_core.models.action_heads.action_expert import ActionExpert, blockwise_mask
 from vla_core.models.action_heads.base import as_chunk, as_validity, masked_mean
+from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.action_heads.diffusion_schedule import draw_noise
 from vla_core.models.action_heads.flow_path import FlowPath, embed_flow_times
 from vla_core.models.encoders.state_text_bins import state_prompts
@@ -251,7 +252,7 @@ class Pi0VLA(AbstractVLA):
             action_is_pad: True where a step of the actions is padding, bool [B, K].
             action_mask: The opposite of `action_is_pad`, which may be given in its stead.
             generator: Source of every random draw but dropout; None for the global one.
-            **sampling: `inference_steps` and `noise`, as in `predict_action`.
+            **sampling: `inference_steps`, `noise` and `committed`, as in `predict_action`.
 
         Returns:
             `features`, what is known before acting: the means of the VLM's tokens and of the
@@ -338,6 +339,7 @@ class Pi0VLA(AbstractVLA):
         generator: torch.Generator | None = None,
         inference_steps: int | None = None,
         noise: Tensor | None = None,
+        committed: CommittedActions | None = None,
         prefix: VLMPrefix | None = None,
         **kwargs: Any,
     ) -> Tensor:
@@ -350,6 +352,7 @@ class Pi0VLA(AbstractVLA):
             generator: Source of the initial noise; None for the global one.
             inference_steps: Euler steps; None for `flow_steps`.
             noise: Noise to start from, [B, K, A]; None to draw it.
+            committed: Steps that are known already; None for none.
             prefix: As in `forward`.
             **kwargs: Refused.
 
@@ -364,9 +367,15 @@ class Pi0VLA(AbstractVLA):
             generator=generator,
             inference_steps=inference_steps,
             noise=noise,
+            committed=committed,
             **kwargs,
         )
         return outputs["actions"]
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether `predict_action` takes `committed` steps and fits the others to them."""
+        return True
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor keywords as JSON values, and `framework`."""
@@ -511,6 +520,7 @@ class Pi0VLA(AbstractVLA):
         generator: torch.Generator | None,
         inference_steps: int | None = None,
         noise: Tensor | None = None,
+        committed: CommittedActions | None = None,
     ) -> Tensor:
         num_steps = self.flow_steps if inference_steps is None else inference_steps
         shape = (len(context.mask), self.chunk_size, self.action_dim)
@@ -523,6 +533,7 @@ class Pi0VLA(AbstractVLA):
             lambda x, index: self.velocity(context, x, times[index].expand(len(x))),
             noise,
             num_steps,
+            committed,
         )
         if self.clip_sample is not None:
             x = x.clamp(-self.clip_sample, self.clip_sample)
