@@ -3,8 +3,9 @@
 
 - The sequence is [images and instruction | state | actions]. Attention is causal across blocks,
   so nothing before the actions depends on them, and bidirectional inside the blocks of state and
-  actions. The first block is read as the VLM reads: bidirectionally by `paligemma`, as published;
-  causally by the others of transformers; camera by camera by `tiny`.
+  actions. The first block is read as the VLM reads: bidirectionally by `paligemma`, as published,
+  and by the encoder of `florence2`; causally by the others of transformers; camera by camera by
+  `tiny`.
 - The action expert is a second transformer beside the VLM: one layer for each of the VLM's, with
   weights of its own, in joint attention with the VLM's keys and values.
 - What comes before the actions is computed once and its keys and values serve every integration
@@ -17,7 +18,9 @@ published model has one continuous state token and 10 steps: `from_preset("refer
 successor pi0.5 (arXiv:2504.16054) writes the state into the prompt and lets
 the time modulate every layer of the expert, there also its last norm: `from_preset("pi05")`. The
 VLM may be any that can be continued after a prefix, not PaliGemma alone. Its last layer
-contributes keys and values only: what it would compute after them is read by no one.
+contributes keys and values only: what it would compute after them is read by no one. With
+`florence2` the layers are those of the decoder, and all contribute only the keys and values of
+their cross-attention, projections of what the encoder has read.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vla_core.errors import ConfigError
 from vla_core.models.vlm.base import VLMOutput, as_camera_images
 from vla_core.models.vlm.prefix import AttentionLayout, KeyValue, VLMExtension, VLMPrefix
 from vla_core.models.vlm.transformers_backend import TransformersVLM
@@ -80,26 +79,6 @@ class DecoderVLM(TransformersVLM):
         tokens = embeddings.to(self.embedding.weight.dtype)
         hidden, key_values = self._run(tokens, mask, positions, prefix.key_values)
         return VLMExtension(hidden, prefix.followed_by(hidden, key_values, positions))
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Return what hidden states [B, M, D] say about the next token, [B, M, vocab_size]."""
-        return self.model.get_submodule("lm_head")(hidden)
-
-    def action_token_ids(self, num_bins: int) -> Tensor:
-        """Return the ids that stand for action bins, the last ordinary ones, int64 [num_bins].
-
-        They are the rarest tokens of the vocabulary (Kim et al., 2024, arXiv:2406.09246).
-
-        Raises:
-            ConfigError: If the vocabulary has fewer.
-        """
-        size = self.tokenizer.vocab_size
-        if num_bins > size:
-            raise ConfigError(
-                f"vlm {self.name!r} has {size} tokens and {num_bins} are needed for actions; "
-                "use fewer bins."
-            )
-        return torch.arange(size - num_bins, size)
 
     @property
     def attention_layout(self) -> AttentionLayout:

@@ -36,7 +36,8 @@ def inject_lora(
         r=rank,
         lora_alpha=min(rank, 16) if alpha is None else alpha,
         lora_dropout=dropout,
-        target_modules=rf"{re.escape(language_path)}\.layers\..*_proj",
+        # The MLPs of BART name their layers fc1 and fc2, the others gate_proj, up_proj, down_proj.
+        target_modules=rf"{re.escape(language_path)}\.(.*\.)?layers\..*(_proj|fc[12])",
     )
     peft.inject_adapter_in_model(config, model)
 

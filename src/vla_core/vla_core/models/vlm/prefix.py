@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -41,12 +41,16 @@ class VLMPrefix:
         key_values: Keys and values of each layer, each [B, num_kv_heads, L, head_dim]. The keys
             already carry rotary positions where the model has them.
         positions: Position of each token in its row, int64 [B, L]; padding repeats the one before.
+        num_encoded: Tokens at the beginning of L that an encoder read. Their keys and values are
+            those of the decoder's cross-attention, and their position is -1, since the decoder
+            counts from 0; 0 in a model without an encoder.
     """
 
     features: Tensor
     mask: Tensor
     key_values: tuple[KeyValue, ...]
     positions: Tensor
+    num_encoded: int = 0
 
     @property
     def length(self) -> int:
@@ -84,7 +88,8 @@ class VLMPrefix:
             positions: Their positions, int64 [B, M].
         """
         valid = self.mask.new_ones(hidden.shape[:2])
-        return VLMPrefix(
+        return replace(
+            self,
             features=torch.cat([self.features, hidden], dim=1),
             mask=torch.cat([self.mask, valid], dim=1),
             key_values=key_values,
@@ -93,7 +98,8 @@ class VLMPrefix:
 
     def rows(self, index: Tensor) -> VLMPrefix:
         """Return the batch rows that `index` (int64 or bool, [rows]) selects."""
-        return VLMPrefix(
+        return replace(
+            self,
             features=self.features[index],
             mask=self.mask[index],
             key_values=tuple((key[index], value[index]) for key, value in self.key_values),
@@ -102,11 +108,10 @@ class VLMPrefix:
 
     def detach(self) -> VLMPrefix:
         """Return the prefix cut off from the graph that computed it."""
-        return VLMPrefix(
+        return replace(
+            self,
             features=self.features.detach(),
-            mask=self.mask,
             key_values=tuple((key.detach(), value.detach()) for key, value in self.key_values),
-            positions=self.positions,
         )
 
 

@@ -277,6 +277,26 @@ class TransformersVLM(AbstractVLM):
         """Return the input embeddings [B, M, D] of token ids, int64 [B, M]."""
         return self.embedding(ids)
 
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return what hidden states [B, M, D] say about the next token, [B, M, vocab_size]."""
+        return self.model.get_submodule("lm_head")(hidden)
+
+    def action_token_ids(self, num_bins: int) -> Tensor:
+        """Return the ids that stand for action bins, the last ordinary ones, int64 [num_bins].
+
+        They are the rarest tokens of the vocabulary (Kim et al., 2024, arXiv:2406.09246).
+
+        Raises:
+            ConfigError: If the vocabulary has fewer.
+        """
+        size = self.tokenizer.vocab_size
+        if num_bins > size:
+            raise ConfigError(
+                f"vlm {self.name!r} has {size} tokens and {num_bins} are needed for actions; "
+                "use fewer bins."
+            )
+        return torch.arange(size - num_bins, size)
+
     def _read(self, images: Tensor, text: str | Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return the input tokens of images [B, N, C, H, W] and text, and their mask, bool [B, L].
 
