@@ -42,6 +42,9 @@ class CommandInputs:
         interlocks: Hears of emergency stop and deadman.
 
     Attributes:
+        policy_epoch: Newest epoch of the policy that was heard; 0 for none, or once it has said
+            that it ends.
+        policy_instruction: What it was asked to do; empty when it was idle.
         teleop_problem: Why the newest message of the leader arm was refused; empty if it was not.
     """
 
@@ -68,6 +71,8 @@ class CommandInputs:
         self._leader_positions: NDArray[np.float64] | None = None
         self._leader_ns = 0
         self._chunk_ns: int | None = None
+        self.policy_epoch = 0
+        self.policy_instruction = ""
         self.teleop_problem = ""
 
     @property
@@ -153,6 +158,8 @@ class CommandInputs:
     def _take_chunk(
         self, stream: CommandStream, message: ActionChunk, now_ns: int, monotonic_ns: int
     ) -> None:
+        self.policy_epoch = message.epoch if message.checkpoint_id else 0
+        self.policy_instruction = message.instruction
         if message.horizon == 0:
             stream.revoke(message.epoch, "the policy is idle", now_ns=now_ns)
             return

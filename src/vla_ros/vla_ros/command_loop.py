@@ -227,6 +227,8 @@ class CommandLoop:
             emergency_stop=bool(self._interlocks.emergency),
             source=_source(tick, is_led),
             chunk_sequence=tick.chunk_sequence,
+            policy_epoch=self._inputs.policy_epoch,
+            policy_instruction=self._inputs.policy_instruction,
             chunk_age=tick.chunk_age_s,
             joint_state_age=tick.state_age_s,
             tick_lateness=lateness_s,

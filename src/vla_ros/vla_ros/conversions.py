@@ -327,15 +327,21 @@ def action_chunk_message(
     return message
 
 
-def revocation_message(*, epoch: int, checkpoint_id: str, stamp_ns: int) -> ActionChunk:
+def revocation_message(
+    *, epoch: int, checkpoint_id: str, stamp_ns: int, instruction: str = ""
+) -> ActionChunk:
     """Return the chunk without steps by which policy_node revokes all chunks before it.
 
     Args:
         epoch: The new epoch.
-        checkpoint_id: Identity of the loaded checkpoint.
+        checkpoint_id: Identity of the loaded checkpoint; empty when the policy ends, and nobody
+            is to go on with its instruction.
         stamp_ns: Time now.
+        instruction: What the policy goes on with; empty when it is idle.
     """
-    message = ActionChunk(epoch=epoch, checkpoint_id=checkpoint_id, horizon=0)
+    message = ActionChunk(
+        epoch=epoch, checkpoint_id=checkpoint_id, instruction=instruction, horizon=0
+    )
     message.header.stamp = time_message(stamp_ns)
     message.generation_stamp = message.inference_start_stamp = message.header.stamp
     return message

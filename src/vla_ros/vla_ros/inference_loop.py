@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _IDLE_PERIOD_S = 0.02
 # Statuses that may come during a long inference; the first one of a chunk must not be lost.
 _STATUS_DEPTH = 1000
+_STATUS_WAIT_S = 1.0
 
 
 @dataclass
@@ -102,7 +103,8 @@ class InferenceLoop:
         self._policy: Policy | None = None
         self._receiver: ObservationReceiver | None = None
         self._plans: PlanReceiver | None = None
-        self._executions: PolledSubscription[CommandStatus] | None = None
+        # From the start: whether a policy acted before this process is to be known in time.
+        self._executions = self._hear_executions()
         self._chunking = RealTimeChunking("off")
         self._thread: threading.Thread | None = None
         self._is_over = threading.Event()
@@ -140,6 +142,28 @@ class InferenceLoop:
         with self._lock:
             return self._instruction, self._epoch
 
+    def inherited_instruction(self) -> str | None:
+        """Return what a policy was following that died without a word; None if none did.
+
+        Whoever commands the arm remembers it.
+        """
+        deadline = time.monotonic() + _STATUS_WAIT_S
+        while self._executions.num_publishers > 0 and time.monotonic() < deadline:
+            status = self._executions.take()
+            if status is not None:
+                return str(status.policy_instruction) if status.policy_epoch > 0 else None
+            time.sleep(0.01)
+        return None
+
+    def _hear_executions(self) -> PolledSubscription[CommandStatus]:
+        self._executions_topic = self._parameters().command_status_topic
+        return PolledSubscription(
+            self._node,
+            CommandStatus,
+            self._executions_topic,
+            QoSProfile(depth=_STATUS_DEPTH, reliability=ReliabilityPolicy.RELIABLE),
+        )
+
     def prepare(self, policy: Policy) -> None:
         """Take a policy and subscribe to what it observes."""
         self._policy = policy
@@ -152,12 +176,9 @@ class InferenceLoop:
         if self._parameters().follows_plans:
             self._plans = PlanReceiver(self._node)
         self._chunking = RealTimeChunking(self._parameters().chunking)
-        self._executions = PolledSubscription(
-            self._node,
-            CommandStatus,
-            self._parameters().command_status_topic,
-            QoSProfile(depth=_STATUS_DEPTH, reliability=ReliabilityPolicy.RELIABLE),
-        )
+        if self._parameters().command_status_topic != self._executions_topic:
+            self._executions.destroy()
+            self._executions = self._hear_executions()
         self.report = InferenceReport(state=PolicyStatus.IDLE, reason="inactive")
 
     def start(self) -> None:
@@ -177,15 +198,15 @@ class InferenceLoop:
         self._thread = None
         with self._lock:
             self._epoch += 1
-            self._revoke()
+            self._revoke(is_last=True)
         self._set_report(PolicyStatus.IDLE, "inactive")
 
     def release(self) -> None:
         """Unsubscribe and drop the policy."""
-        for source in (self._receiver, self._plans, self._executions):
+        for source in (self._receiver, self._plans):
             if source is not None:
                 source.destroy()
-        self._receiver, self._plans, self._executions, self._policy = None, None, None, None
+        self._receiver, self._plans, self._policy = None, None, None
         self.report = InferenceReport()
 
     def follow(self, instruction: str) -> int:
@@ -312,7 +333,6 @@ class InferenceLoop:
 
     def _take_executions(self) -> None:
         """Learn from the command node when the last chunks were first followed."""
-        assert self._executions is not None
         while (status := self._executions.take_next()) is not None:
             is_executing = status.mode == CommandStatus.EXECUTING
             sequence = status.chunk_sequence if is_executing else 0
@@ -333,10 +353,13 @@ class InferenceLoop:
         self._node.get_logger().info(f"{name}: {reason}" if reason else name)
         self._on_change()
 
-    def _revoke(self) -> None:
-        checkpoint_id = self._policy.checkpoint_id if self._policy is not None else ""
+    def _revoke(self, *, is_last: bool = False) -> None:
+        acting = None if is_last else self._policy
         self._chunks.publish(
             revocation_message(
-                epoch=self._epoch, checkpoint_id=checkpoint_id, stamp_ns=self.now_ns()
+                epoch=self._epoch,
+                checkpoint_id=acting.checkpoint_id if acting is not None else "",
+                stamp_ns=self.now_ns(),
+                instruction=self._instruction,
             )
         )

@@ -78,6 +78,8 @@ class PolicyNode(ManagedNode):
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._loading: Future[Policy] | None = None
         self._checkpoint = ""
+        self._first_instruction = self.parameters.instruction.strip()
+        self._is_first_activation = True
         self._status = self.create_publisher(PolicyStatus, "~/status", status_qos())
         self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -110,7 +112,13 @@ class PolicyNode(ManagedNode):
         self.loop.prepare(self._load(self._checkpoint, contract))
 
     def activate(self) -> None:
-        """Begin a new epoch and start the inference."""
+        """Begin a new epoch and start the inference.
+
+        If a policy before this process died at its task, that task is taken up.
+        """
+        if self._is_first_activation:
+            self._is_first_activation = False
+            self._take_up_task()
         self.loop.start()
 
     def deactivate(self) -> None:
@@ -242,6 +250,17 @@ class PolicyNode(ManagedNode):
         if parameters.instruction.strip() != self.loop.task()[0]:
             self._goals.preempt("the parameter 'instruction'")
             self.loop.follow(parameters.instruction)
+
+    def _take_up_task(self) -> None:
+        if self.loop.task()[0] != self._first_instruction:
+            return  # it was given another one meanwhile
+        instruction = self.loop.inherited_instruction()
+        if instruction is not None and instruction != self._first_instruction:
+            self.get_logger().warning(
+                "a policy before this one has died; its instruction is taken up instead of the "
+                f"parameter's {self._first_instruction!r}."
+            )
+            self._follow(instruction)
 
     def _follow(self, instruction: str) -> int:
         """Follow an instruction and have the parameter tell so; return the epoch."""
