@@ -22,6 +22,7 @@ pytestmark = pytest.mark.ros
 PATIENCE_S = 120.0
 CONTRACT = load_contract("tabletop")
 JOINTS = CONTRACT.action.joints
+INSTRUCTION = "pick up the blue block"
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ class Watcher:
     def __init__(self, node):
         from sensor_msgs.msg import JointState
         from trajectory_msgs.msg import JointTrajectory
-        from vla_msgs.msg import CommandStatus, SimStatus
+        from vla_msgs.msg import ActionChunk, CommandStatus, SimStatus
 
         from vla_ros.conversions import status_qos
         from vla_ros.polled_subscription import PolledSubscription
@@ -69,6 +70,7 @@ class Watcher:
         self._sources = {
             "state": listen(JointState, "joint_states"),
             "trajectory": listen(JointTrajectory, CONTRACT.command.topic),
+            "chunk": listen(ActionChunk, "action_chunk"),
             "command": listen(CommandStatus, "command_node/status"),
             "sim": listen(SimStatus, "sim_robot_node/status"),
         }
@@ -98,6 +100,21 @@ class Watcher:
         return 0.0 if state is None else float(np.abs(state.velocity).max())
 
 
+def say(node, instruction):
+    """Give the policy an instruction, as `vla say` does."""
+    from rclpy.executors import SingleThreadedExecutor
+    from vla_msgs.srv import SetInstruction
+
+    client = node.create_client(SetInstruction, "policy_node/set_instruction")
+    assert client.wait_for_service(timeout_sec=PATIENCE_S)
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    future = client.call_async(SetInstruction.Request(instruction=instruction))
+    executor.spin_until_future_complete(future, timeout_sec=PATIENCE_S)
+    executor.shutdown()
+    assert future.result().success
+
+
 @pytest.fixture(scope="module")
 def story(checkpoint):
     """Kill the policy in the middle of a motion, start it again, and keep what was heard."""
@@ -117,6 +134,15 @@ def story(checkpoint):
         watcher.listen_until(
             lambda: watcher.mode() == CommandStatus.EXECUTING and watcher.speed() > 0.05,
             "a motion",
+        )
+        say(node, INSTRUCTION)
+        watcher.listen_until(
+            lambda: (
+                watcher.last("chunk").instruction == INSTRUCTION
+                and watcher.mode() == CommandStatus.EXECUTING
+                and watcher.speed() > 0.05
+            ),
+            "the motion of the other instruction",
         )
         graph.kill("policy_node", signal.SIGKILL)
         watcher.listen_until(lambda: not graph.is_alive("policy_node"), "the death of the policy")
@@ -178,6 +204,10 @@ def test_nothing_else_dies(story):
 
 def test_motion_goes_on_with_a_new_policy_process(story):
     assert story["pids_after"]["policy_node"] != story["pids_before"]["policy_node"]
+
+
+def test_the_new_process_follows_the_instruction_of_the_dead_one(story):
+    assert story["heard"]["chunk"][-1].instruction == INSTRUCTION
 
 
 def test_no_trajectory_is_rejected(story):

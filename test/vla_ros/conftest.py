@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """A ROS domain of its own for every test, and nodes as real processes in it."""
 
+import gc
 import itertools
 import json
 import signal
@@ -70,6 +71,11 @@ def ros_domain():
     """Reserve a domain that no other test on this machine uses, and set the environment."""
     with private_domain() as domain:
         yield domain
+    if gc.get_freeze_count():
+        # A node of this process has frozen what there was, itself and its participant included;
+        # and more than some thirty participants of one machine do not find each other.
+        gc.unfreeze()
+        gc.collect()
 
 
 @pytest.fixture
@@ -372,9 +378,11 @@ def start_policy(ros_domain, untrained_checkpoint):
         return node
 
     yield start
-    for node, executor, thread in started:
+    while started:
+        node, executor, thread = started.pop()
         node.tear_down()
         executor.shutdown()
         thread.join()
         node.destroy_node()
+        del node, executor, thread
     rclpy.try_shutdown()

@@ -78,13 +78,13 @@ def policy(start_policy):
     return start_policy(instruction="")
 
 
-def revocation(robot):
-    message = robot.chunk()
+def revocation(observed_robot):
+    message = observed_robot.chunk()
     return message if message and message.horizon == 0 else None
 
 
 def test_goal_is_followed_until_the_detector_says_that_it_is_done(
-    policy, goals, robot, node, wait_until
+    policy, goals, observed_robot, node, wait_until
 ):
     from action_msgs.msg import GoalStatus
     from std_msgs.msg import Bool
@@ -94,9 +94,9 @@ def test_goal_is_followed_until_the_detector_says_that_it_is_done(
     wait_until(success.get_subscription_count, "the policy")
     handle = goals.send()
     assert handle.accepted
-    assert wait_until(robot.chunk, "a chunk").instruction == TASK
+    assert wait_until(observed_robot.chunk, "a chunk").instruction == TASK
     success.publish(Bool(data=False))
-    wait_until(lambda: robot.chunk() and len(goals.feedback) > 1, "feedback")
+    wait_until(lambda: observed_robot.chunk() and len(goals.feedback) > 1, "feedback")
     assert handle.status == GoalStatus.STATUS_EXECUTING
     success.publish(Bool(data=True))
     status, result = goals.result(handle)
@@ -106,11 +106,11 @@ def test_goal_is_followed_until_the_detector_says_that_it_is_done(
     )
     assert result.success
     assert result.elapsed > 0.0
-    wait_until(lambda: revocation(robot) or policy.loop.task()[0] == "", "the arm's stop")
+    wait_until(lambda: revocation(observed_robot) or policy.loop.task()[0] == "", "the arm's stop")
 
 
 def test_feedback_tells_latency_ages_and_the_progress_that_a_detector_knows(
-    policy, goals, robot, node, wait_until
+    policy, goals, observed_robot, node, wait_until
 ):
     from std_msgs.msg import Float32
     from vla_msgs.msg import PolicyStatus
@@ -120,7 +120,7 @@ def test_feedback_tells_latency_ages_and_the_progress_that_a_detector_knows(
     goals.send()
 
     def running_feedback():
-        robot.publish()
+        observed_robot.publish()
         return goals.feedback and goals.feedback[-1].state == PolicyStatus.RUNNING
 
     wait_until(running_feedback, "feedback of a running policy")
