@@ -36,7 +36,7 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
     if not directory.is_dir():
         directory = _SHIPPED / directory
     if not directory.is_dir():
-        names = sorted(path.name for path in _SHIPPED.glob("*") if path.is_dir())
+        names = sorted(path.parent.name for path in _SHIPPED.glob(f"*/{PROCESSING_NAME}"))
         shipped = ", ".join(repr(name) for name in names) or "none"
         raise CheckpointError(
             f"checkpoint '{path_or_name}' is neither a directory nor shipped; shipped: {shipped}; "
