@@ -283,6 +283,17 @@ def test_ensemble_of_several_runs(name):
     assert runs.mean(dim=0).shape == runs.shape[1:]
 
 
+def test_a_published_vlm_is_loaded_by_its_name(cached_repository, write_original, monkeypatch):
+    prismatic = pytest.importorskip("vla_core.models.vlm.prismatic", reason="needs transformers")
+    tiny = prismatic.PrismaticVLM.tiny_config()
+    monkeypatch.setattr("vla_core.models.vlm.prismatic.OPENVLA_CONFIG", tiny)
+    published = get_vlm("prismatic", size="tiny")
+    write_original(published, cached_repository("openvla/openvla-7b"))
+    vlm = get_vlm("prismatic", pretrained=True)
+    key = "language_model.embed_tokens.weight"
+    assert torch.equal(vlm.model.state_dict()[key], published.model.state_dict()[key])
+
+
 # RT-2 without a state is the VLM and nothing else: frozen, it has nothing to learn.
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "rt2"])
 def test_frozen_first_and_fine_tuned_later(name):

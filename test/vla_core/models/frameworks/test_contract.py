@@ -683,7 +683,7 @@ SAMPLERS = {
     ),
     "gr00t": partial(build_gr00t, prediction="epsilon"),
     "gr00t flow": BUILDERS["gr00t flow"],
-    "gr00t adaln_cross": BUILDERS["gr00t adaln_cross"],
+    "gr00t reference": BUILDERS["gr00t reference"],
     "gr00t adaln_cross ddim": partial(
         build_gr00t, **SMALL_DIT, process="ddim", prediction="epsilon"
     ),

@@ -1,5 +1,4 @@
 # SPDX-License-Identifier: MIT
-import json
 
 import pytest
 import torch
@@ -20,70 +19,7 @@ def vlm():
     return get_vlm("prismatic", size="tiny", seed=2).eval()
 
 
-def timm_names(model):
-    """Return the weights of a model under the names that OpenVLA's files have."""
-    ours = model.state_dict()
-    theirs = {}
-
-    def take(name, *keys):
-        theirs[name] = torch.cat([ours[key] for key in keys]).clone()
-
-    for layer in range(2):
-        for tower, block, attention, out, norm in (
-            (DINO, "dino.encoder.layer", "attention", "o_proj", "norm"),
-            (SIGLIP, "siglip.encoder.layers", "self_attn", "out_proj", "layer_norm"),
-        ):
-            new, old = f"{tower}.blocks.{layer}", f"{block}.{layer}"
-            for kind in ("weight", "bias"):
-                parts = [f"{old}.{attention}.{part}_proj.{kind}" for part in "qkv"]
-                take(f"{new}.attn.qkv.{kind}", *parts)
-                take(f"{new}.attn.proj.{kind}", f"{old}.{attention}.{out}.{kind}")
-                for number in (1, 2):
-                    take(f"{new}.norm{number}.{kind}", f"{old}.{norm}{number}.{kind}")
-                    take(f"{new}.mlp.fc{number}.{kind}", f"{old}.mlp.fc{number}.{kind}")
-        for number in (1, 2):
-            key = f"dino.encoder.layer.{layer}.layer_scale{number}.lambda1"
-            take(f"{DINO}.blocks.{layer}.ls{number}.scale_factor", key)
-    for kind in ("weight", "bias"):
-        take(
-            f"{DINO}.patch_embed.proj.{kind}",
-            f"dino.embeddings.patch_embeddings.projection.{kind}",
-        )
-        take(f"{SIGLIP}.patch_embed.proj.{kind}", f"siglip.embeddings.patch_embedding.{kind}")
-        take(f"{DINO}.norm.{kind}", f"dino.layernorm.{kind}")
-        take(f"{SIGLIP}.norm.{kind}", f"siglip.post_layernorm.{kind}")
-    take(f"{DINO}.cls_token", "dino.embeddings.cls_token")
-    take(f"{DINO}.reg_token", "dino.embeddings.register_tokens")
-    theirs[f"{DINO}.pos_embed"] = ours["dino.embeddings.position_embeddings"][:, 1:].clone()
-    theirs[f"{SIGLIP}.pos_embed"] = ours["siglip.embeddings.position_embedding.weight"][
-        None
-    ].clone()
-    theirs[f"{SIGLIP}.attn_pool.latent"] = torch.zeros(1, 1, 16)
-    for key in ours:
-        if key.startswith("projector."):
-            take(key, key)
-        elif key.startswith("language_model."):
-            take(f"language_model.model.{key.removeprefix('language_model.')}", key)
-    take("language_model.lm_head.weight", "lm_head.weight")
-    return theirs
-
-
-def write_original(vlm, folder):
-    """Write a model as OpenVLA's is published: in two files and an index of them."""
-    with torch.no_grad():  # The original class token has no position.
-        vlm.model.dino.embeddings.position_embeddings[:, 0] = 0.0
-    tensors = timm_names(vlm.model)
-    names = sorted(tensors)
-    weight_map = {}
-    for number, part in enumerate((names[::2], names[1::2]), start=1):
-        file = f"model-0000{number}-of-00002.safetensors"
-        save_file({name: tensors[name] for name in part}, folder / file)
-        weight_map.update(dict.fromkeys(part, file))
-    index = json.dumps({"weight_map": weight_map})
-    (folder / "model.safetensors.index.json").write_text(index)
-
-
-def test_original_weights_give_the_same_features(vlm, tmp_path, monkeypatch):
+def test_original_weights_give_the_same_features(vlm, tmp_path, monkeypatch, write_original):
     write_original(vlm, tmp_path)
     monkeypatch.setattr("vla_core.models.vlm.prismatic.OPENVLA_CONFIG", PrismaticVLM.tiny_config())
     loaded = PrismaticVLM.from_pretrained(str(tmp_path), tokenizer="bytes").eval()
@@ -92,7 +28,9 @@ def test_original_weights_give_the_same_features(vlm, tmp_path, monkeypatch):
     assert torch.equal(loaded.encode(pixels, "lift it").features, expected)
 
 
-def test_published_weights_in_the_cache_need_no_hub(vlm, cached_repository, monkeypatch):
+def test_published_weights_in_the_cache_need_no_hub(
+    vlm, cached_repository, monkeypatch, write_original
+):
     write_original(vlm, cached_repository("openvla/openvla-7b"))
     monkeypatch.setattr("vla_core.models.vlm.prismatic.OPENVLA_CONFIG", PrismaticVLM.tiny_config())
     loaded = get_vlm("prismatic", pretrained=True).eval()
@@ -102,14 +40,14 @@ def test_published_weights_in_the_cache_need_no_hub(vlm, cached_repository, monk
         assert key.endswith("mask_token") or torch.equal(value, expected[key])
 
 
-def test_a_file_that_the_index_names_and_is_not_there_is_reported(vlm, tmp_path):
+def test_a_file_that_the_index_names_and_is_not_there_is_reported(vlm, tmp_path, write_original):
     write_original(vlm, tmp_path)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(CheckpointError, match="has no model-00002-of-00002"):
         PrismaticVLM.from_pretrained(str(tmp_path))
 
 
-def test_a_misshapen_original_weight_is_named(vlm, tmp_path, monkeypatch):
+def test_a_misshapen_original_weight_is_named(vlm, tmp_path, monkeypatch, timm_names):
     tensors = timm_names(vlm.model)
     tensors["language_model.lm_head.weight"] = torch.zeros(3, 32)
     save_file(tensors, tmp_path / "model.safetensors")

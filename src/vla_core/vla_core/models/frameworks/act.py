@@ -112,7 +112,13 @@ class ACTVLA(AbstractVLA):
         robot_units: bool = False,
     ) -> None:
         super().__init__()
-        check_sizes(action_dim=action_dim, chunk_size=chunk_size, latent_dim=latent_dim)
+        check_sizes(
+            action_dim=action_dim,
+            chunk_size=chunk_size,
+            latent_dim=latent_dim,
+            hidden_dim=hidden_dim,
+            num_cameras=1 if num_cameras is None else num_cameras,
+        )
         if hidden_dim % 4:
             raise ConfigError(f"hidden_dim must be a multiple of 4, got {hidden_dim}.")
         if camera_embedding and num_cameras is None:

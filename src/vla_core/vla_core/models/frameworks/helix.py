@@ -118,7 +118,13 @@ class HelixVLA(AbstractVLA):
     ) -> None:
         super().__init__()
         check_choice("loss", loss, tuple(LOSSES))
-        check_sizes(action_dim=action_dim, state_dim=state_dim, plan_horizon=plan_horizon)
+        check_sizes(
+            action_dim=action_dim,
+            state_dim=state_dim,
+            plan_horizon=plan_horizon,
+            hidden_dim=hidden_dim,
+            num_cameras=num_cameras,
+        )
         self._config = {
             "framework": self.framework,
             "action_dim": action_dim,

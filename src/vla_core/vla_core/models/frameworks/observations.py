@@ -59,9 +59,11 @@ def check_unread_state(proprioception: Any, batch_size: int) -> None:
     Raises:
         ShapeError: If it is neither None nor a tensor [B, S].
     """
-    shape = getattr(proprioception, "shape", None)
-    if proprioception is not None and (shape is None or len(shape) != 2 or shape[0] != batch_size):
-        got = type(proprioception).__name__ if shape is None else list(shape)
+    if proprioception is None:
+        return
+    is_tensor = isinstance(proprioception, Tensor)
+    if not is_tensor or proprioception.ndim != 2 or len(proprioception) != batch_size:
+        got = list(proprioception.shape) if is_tensor else type(proprioception).__name__
         raise ShapeError(
             f"proprioception must be a tensor [{batch_size}, state_dim], got {got}; it is not "
             "read unless the model is built with a state_dim."

@@ -167,7 +167,13 @@ class Pi0VLA(AbstractVLA):
                 "time_conditioning 'modulation' needs state_mode 'text_bins', got "
                 f"{state_mode!r}: state tokens are computed once, when there is no time yet."
             )
-        check_sizes(action_dim=action_dim, state_dim=state_dim, chunk_size=chunk_size)
+        check_sizes(
+            action_dim=action_dim,
+            state_dim=state_dim,
+            chunk_size=chunk_size,
+            hidden_dim=hidden_dim,
+            num_cameras=1 if num_cameras is None else num_cameras,
+        )
         if hidden_dim < 2 or hidden_dim % 2:
             raise ConfigError(f"hidden_dim must be even, got {hidden_dim}.")
         self._config = {
