@@ -297,7 +297,7 @@ def action_chunk_message(
         image_stamps_ns: Stamp of every camera's frame, in the contract's order.
         state_stamp_ns: Stamp of the joint state.
         committed_steps: Leading steps that were fixed before inference.
-        frame_id: Frame of end-effector actions, the contract's base link.
+        frame_id: Frame of end-effector actions.
 
     Raises:
         MessageError: The kind of action has no constant in the message.

@@ -20,6 +20,7 @@ from vla_msgs.msg import ActionChunk, CommandStatus, PolicyStatus
 
 from vla_core.errors import VLAError
 from vla_core.inference.real_time_chunking import RealTimeChunking
+from vla_core.processing.contract import RobotContract
 from vla_core.processing.messages import stamp_ns
 from vla_core.types import Observation
 from vla_ros.conversions import (
@@ -320,6 +321,7 @@ class InferenceLoop:
                 image_stamps_ns=observation.image_stamps_ns,
                 state_stamp_ns=observation.state_stamp_ns,
                 committed_steps=num_committed,
+                frame_id=_action_frame(policy.contract),
             )
             if self._plans is not None:
                 self._plans.annotate(message)
@@ -363,3 +365,11 @@ class InferenceLoop:
                 instruction=self._instruction,
             )
         )
+
+
+def _action_frame(contract: RobotContract) -> str:
+    """Return the link in whose axes actions are given; empty for those of joints."""
+    if contract.action.kind != "end_effector_delta" or contract.kinematics is None:
+        return ""
+    is_of_tool = contract.action.delta_frame == "tool"
+    return contract.kinematics.tip_link if is_of_tool else contract.kinematics.base_link

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_core.errors import CheckpointError, ContractError, SafetyError, ShapeError
+from vla_core.errors import CheckpointError, ConfigError, ContractError, SafetyError, ShapeError
 from vla_core.inference.policy import Policy, mix_seed
 from vla_core.models.encoders import PatchVisionEncoder
 from vla_core.models.frameworks import GR00TVLA, OctoVLA
@@ -168,6 +168,20 @@ def test_more_committed_steps_than_the_chunk_has_are_refused(checkpoint):
     old = policy.predict_chunk(make_observation()).policy_actions
     with pytest.raises(ShapeError, match="fewer than the chunk's 8"):
         policy.predict_chunk(make_observation(), committed=old)
+
+
+def test_device_that_is_not_there_is_refused_with_what_to_do(checkpoint):
+    if torch.cuda.is_available():
+        assert Policy.from_checkpoint(checkpoint, device="cuda").device.type == "cuda"
+        return
+    with pytest.raises(ConfigError, match=r"'cuda' is not there.*use 'cpu' or 'auto'"):
+        Policy.from_checkpoint(checkpoint, device="cuda")
+    assert Policy.from_checkpoint(checkpoint, device="auto").device.type == "cpu"
+
+
+def test_unknown_device_names_the_possible_ones(checkpoint):
+    with pytest.raises(ConfigError, match="one of 'cpu', 'cuda', 'auto', got 'tpu'"):
+        Policy.from_checkpoint(checkpoint, device="tpu")
 
 
 def test_a_model_of_single_actions_gives_chunks_of_one():
