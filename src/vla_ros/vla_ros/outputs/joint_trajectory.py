@@ -20,6 +20,9 @@ from vla_ros.conversions import command_qos, joint_trajectory_message
 from vla_ros.outputs.base import Command, CommandOutput
 from vla_ros.outputs.reference_watch import ReferenceWatch
 
+# The controller may start later than this node and is found some time after that.
+_POLLS_ALONE = 15
+
 
 class JointTrajectoryOutput(CommandOutput):
     """Publishes every plan.
@@ -44,6 +47,7 @@ class JointTrajectoryOutput(CommandOutput):
         super().__init__(node, target, joints, every_joint)
         self._period_s = period_s
         self._publisher = node.create_publisher(JointTrajectory, target, command_qos())
+        self._num_alone = 0
         self._watch = ReferenceWatch(node, target, joints, period_s)
 
     def send(self, command: Command) -> None:
@@ -53,7 +57,9 @@ class JointTrajectoryOutput(CommandOutput):
 
     def poll(self) -> None:
         """Look whether anybody listens, and where the controller's reference is."""
-        if self._publisher.get_subscription_count() == 0:
+        is_alone = self._publisher.get_subscription_count() == 0
+        self._num_alone = self._num_alone + 1 if is_alone else 0
+        if self._num_alone > _POLLS_ALONE:
             self.report(f"nobody subscribes to {self._publisher.topic_name}")
         if problem := self._watch.find_problem():
             self.report(problem)
