@@ -32,8 +32,8 @@ def merged(base, change):
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_what_a_page_links_to_is_there(page):
-    code = r"```.*?```|`[^`]*`"
-    prose = re.sub(code, "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    code = r"^(`{3,})[^\n]*\n.*?^\1$|`[^`]*`"
+    prose = re.sub(code, "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     targets = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", prose)
     assert [target for target in targets if not (page.parent / target).exists()] == []
 

@@ -43,7 +43,7 @@ def test_controllers_of_all_distributions_take_what_is_sent(
 def test_nobody_who_listens_is_a_problem(build, make_contract):
     output = build(make_contract(topic="elsewhere/joint_trajectory"))
     output.poll()
-    assert output.problems() == []  # the controller may only be about to start
+    assert output.problems() == ()  # the controller may only be about to start
     for _ in range(20):
         output.poll()
     assert any("nobody subscribes to /elsewhere" in text for text in output.problems())
