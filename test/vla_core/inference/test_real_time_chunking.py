@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_core.errors import ConfigError
-from vla_core.inference.action_chunks import ChunkCurve
+from vla_core.inference.chunk_curve import ChunkCurve
 from vla_core.inference.real_time_chunking import RealTimeChunking
 from vla_core.types import ActionChunk
 
@@ -56,7 +56,7 @@ def test_committed_steps_lie_on_the_curve_that_the_arm_follows(shift_s, delay_s)
     chunk = make_chunk()
     stamp_ns = START_NS + round(shift_s * SECOND)
     known = executed(chunk=chunk, delay_s=delay_s).known_steps(stamp_ns)
-    curve = ChunkCurve(chunk, chunk.actions[0])
+    curve = ChunkCurve(chunk.stamp_ns, chunk.dt_s, chunk.actions, chunk.actions[0])
     for step, action in enumerate(known.committed):
         position, _ = curve.sample(stamp_ns + round((step + 1) * DT_S * SECOND))
         np.testing.assert_allclose(10.0 * action + 3.0, position, atol=1e-4)
