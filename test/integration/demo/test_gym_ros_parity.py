@@ -10,11 +10,8 @@ from vla_core.evaluation.recording import Recording
 from vla_core.inference.policy import Policy
 from vla_core.processing.contract import load_contract
 from vla_core.processing.image_encodings import image_from_message
-from vla_core.processing.messages import (
-    joint_positions_from_message,
-    stamp_ns,
-    time_ns,
-)
+from vla_core.processing.joint_history import JointHistory
+from vla_core.processing.messages import stamp_ns, time_ns
 from vla_core.types import Observation
 from vla_ros.graph import find_config
 from vla_ros.parameters import load_parameter_file
@@ -31,12 +28,12 @@ def recorded(finished_demo):
         topics = {bag.topic(camera.topic): name for name, camera in contract.cameras.items()}
         joint_topic = bag.topic(contract.state.topic)
         chunk_topic = bag.topic_of_type("vla_msgs/msg/ActionChunk")
-        images, states, chunks = {}, {}, []
+        images, states, chunks = {}, [], []
         for topic, message in bag.messages(*topics, joint_topic, chunk_topic):
             if topic in topics:
                 images[topics[topic], stamp_ns(message)] = message
             elif topic == joint_topic:
-                states[stamp_ns(message)] = message
+                states.append(message)
             elif message.horizon:
                 chunks.append(message)
     return [(observation_of(chunk, images, states, contract), chunk) for chunk in chunks]
@@ -48,11 +45,16 @@ def observation_of(chunk, images, states, contract):
         for camera, stamp in zip(chunk.camera_names, chunk.camera_stamps, strict=True)
     }
     state_ns = time_ns(chunk.joint_state_stamp)
+    history = JointHistory(contract.state.joints)
+    for message in states:
+        if abs(stamp_ns(message) - state_ns) < 500_000_000:
+            history.add(message)
+    state = history.at(state_ns, contract.state.max_age_s)
     return Observation(
         images={
             camera: image_from_message(images[camera, stamp]) for camera, stamp in stamps.items()
         },
-        state=joint_positions_from_message(states[state_ns], contract.state.joints),
+        state=state.values,
         instruction=chunk.instruction,
         stamp_ns=stamp_ns(chunk),
         image_stamps_ns=stamps,
@@ -65,7 +67,11 @@ def test_recorded_observation_gives_the_identical_chunk(recorded):
     policy = Policy.from_checkpoint("groot", num_threads=parameters["num_threads"])
     assert len(recorded) >= 10
     for observation, message in recorded[:: max(1, len(recorded) // 10)]:
-        chunk = policy.predict_chunk(observation, seed=parameters["seed"])
+        # The steps that were committed by the chunk before are the only thing not in the bag's
+        # observation; the node says how many they were.
+        steps = np.array(message.policy_actions).reshape(message.horizon, -1)
+        committed = steps[: message.committed_steps] if message.committed_steps else None
+        chunk = policy.predict_chunk(observation, seed=parameters["seed"], committed=committed)
         assert chunk.checkpoint_id == message.checkpoint_id
         assert chunk.policy_actions.ravel().tobytes() == message.policy_actions.tobytes()
         np.testing.assert_array_equal(chunk.actions.ravel(), message.actions)
