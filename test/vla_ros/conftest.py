@@ -222,8 +222,6 @@ def call_service(node):
     def call(service_type, name, request):
         client = node.create_client(service_type, name)
         _wait_until(client.service_is_ready, f"service {name}")
-        # The server may find the client later than the client the server, and would not answer.
-        time.sleep(0.3)
         executor = SingleThreadedExecutor(context=node.context)
         executor.add_node(node)
         future = client.call_async(request)
