@@ -63,7 +63,8 @@ def _remove_dead_ports(domain: int) -> None:
         if match and first <= int(match[2]) < first + _DOMAIN_GAIN:
             by_port.setdefault(match[1] + match[2], []).append(path)
     for port, paths in by_port.items():
-        if not _is_held(_SHARED_MEMORY / f"{port}_el"):
+        # One lock is for the only reader of a port, the other for each of several.
+        if not any(_is_held(_SHARED_MEMORY / f"{port}{lock}") for lock in ("_el", "_sl")):
             for path in paths:
                 with suppress(OSError):  # another user's
                     path.unlink()
