@@ -2,6 +2,7 @@
 """recorder_node: one bag per episode, nothing lost, the disk never full."""
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,7 @@ def publisher(node, wait_until):
     def create(kind, topic, qos_profile):
         publisher = node.create_publisher(kind, topic, qos_profile)
         wait_until(publisher.get_subscription_count, f"the recorder on {topic}")
+        time.sleep(0.5)  # the recorder may find the publisher later than the publisher it
         return publisher
 
     return create
