@@ -122,7 +122,12 @@ def story(checkpoint):
     from vla_msgs.msg import CommandStatus
 
     specs = [
-        dataclasses.replace(spec, on_exit="continue") if spec.name == "policy_node" else spec
+        # With frozen steps an untrained policy may settle, and there would be no motion to end.
+        dataclasses.replace(
+            spec, on_exit="continue", parameters={**spec.parameters, "chunking": "off"}
+        )
+        if spec.name == "policy_node"
+        else spec
         for spec in get_graph("groot").nodes({"checkpoint": str(checkpoint)})
     ]
     with private_domain() as domain, Supervisor(specs) as graph:
