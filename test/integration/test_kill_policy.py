@@ -90,6 +90,10 @@ class Watcher:
     def last(self, name):
         return self.heard[name][-1] if self.heard[name] else None
 
+    def instruction(self):
+        chunk = self.last("chunk")
+        return None if chunk is None else chunk.instruction
+
     def mode(self):
         status = self.last("command")
         return None if status is None else status.mode
@@ -143,7 +147,7 @@ def story(checkpoint):
         say(node, INSTRUCTION)
         watcher.listen_until(
             lambda: (
-                watcher.last("chunk").instruction == INSTRUCTION
+                watcher.instruction() == INSTRUCTION
                 and watcher.mode() == CommandStatus.EXECUTING
                 and watcher.speed() > 0.05
             ),
