@@ -56,10 +56,10 @@ def _measure(seconds: float, num_threads: int) -> tuple[Any, float, int]:
 
     context = multiprocessing.get_context("spawn")
     is_over, count = context.Event(), context.Value("i", 0)
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["command"]["rate_hz"] = RATE_HZ
     with private_domain() as domain, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tabletop_200hz.yaml"
+        path = Path(folder) / "sim_200hz.yaml"
         path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         act = None
         if num_threads:

@@ -65,7 +65,7 @@ def make_chunk(contract: RobotContract, actions: np.ndarray, stamp_ns: int) -> A
 
 def time_parts() -> dict[str, list[int]]:
     """Time sampler and limiter alone."""
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     limiter = CommandLimiter(contract.action_limits, contract.command.dt_s)
     sampler = ChunkSampler(contract.action.joints, max_age_s=contract.action.max_age_s)
     rng = np.random.default_rng(0)
@@ -102,7 +102,7 @@ def time_ticks(
     **settings: Any,
 ) -> dict[str, list[int]]:
     """Time whole ticks of the command stream, and its chunks."""
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["action"]["kind"] = kind
     if jerk is not None:
         data["limits"] = {name: {**limit, "jerk": jerk} for name, limit in data["limits"].items()}

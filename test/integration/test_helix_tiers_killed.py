@@ -14,7 +14,7 @@ from vla_ros.supervisor import Supervisor
 pytestmark = pytest.mark.ros
 
 PATIENCE_S = 120.0
-CONTRACT = load_contract("tabletop_200hz")
+CONTRACT = load_contract("sim_200hz")
 RESTING_SPEED = 0.02
 
 

@@ -20,7 +20,7 @@ from vla_ros.supervisor import Supervisor
 pytestmark = pytest.mark.ros
 
 PATIENCE_S = 120.0
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 JOINTS = CONTRACT.action.joints
 INSTRUCTION = "pick up the blue block"
 

@@ -195,7 +195,7 @@ def robot(node):
     from vla_core.processing.contract import load_contract
     from vla_core.sim.scene import HOME
 
-    return Robot(node, load_contract("tabletop"), np.asarray(HOME, dtype=np.float64))
+    return Robot(node, load_contract("sim"), np.asarray(HOME, dtype=np.float64))
 
 
 @pytest.fixture
@@ -244,7 +244,7 @@ def untrained_checkpoint(tmp_path_factory):
     from vla_core.processing.pipeline import ProcessingPipeline
     from vla_core.sim.scene import HOME
 
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     limits = contract.action_limits.values()
     reach = np.random.default_rng(0).uniform(-0.3, 0.3, (100, len(HOME))) + HOME
     states = reach.clip([limit.lower for limit in limits], [limit.upper for limit in limits])
@@ -282,7 +282,7 @@ class TabletopRobot:
         from vla_ros.conversions import command_qos, sensor_publisher_qos, status_qos
         from vla_ros.polled_subscription import PolledSubscription
 
-        contract = load_contract("tabletop")
+        contract = load_contract("sim")
         self._joints = contract.state.joints
         self.frames = {
             name: np.random.default_rng(index).integers(0, 256, (192, 192, 3), dtype=np.uint8)

@@ -11,7 +11,7 @@ from vla_core.processing.contract import load_contract
 
 pytestmark = pytest.mark.ros
 
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 ACCELERATION = np.array([limit.acceleration for limit in CONTRACT.action_limits.values()])
 
 

@@ -18,7 +18,7 @@ from vla_ros.stream_measurement import Arrival, StreamMeasurement, measure_strea
 
 pytestmark = pytest.mark.ros
 
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 CAMERA = CONTRACT.cameras["front"]
 SECOND_NS = 10**9
 

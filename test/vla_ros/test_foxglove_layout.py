@@ -11,8 +11,8 @@ from vla_msgs.msg import CommandStatus, PolicyStatus
 
 from vla_core.processing.contract import load_contract
 
-CONTRACT = load_contract("tabletop")
-PATH = Path(__file__).resolve().parents[2] / "config/foxglove/tabletop.json"
+CONTRACT = load_contract("sim")
+PATH = Path(__file__).resolve().parents[2] / "config/foxglove/sim.json"
 LAYOUT = json.loads(PATH.read_text(encoding="utf-8"))
 PANELS = LAYOUT["configById"]
 STATE = f"/{CONTRACT.state.topic}"

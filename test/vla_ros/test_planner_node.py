@@ -16,7 +16,7 @@ from vla_core.sim.scene import HOME
 pytestmark = pytest.mark.ros
 
 CHECKPOINT = "untrained:helix"
-CONTRACT = load_contract("tabletop_200hz")
+CONTRACT = load_contract("sim_200hz")
 TASK = "pick up the red block"
 
 

@@ -17,7 +17,7 @@ from vla_ros.graph import EXIT_CONFIGURATION
 
 pytestmark = pytest.mark.ros
 
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 TASK = "pick up the red block"
 
 

@@ -21,7 +21,7 @@ GOAL = np.asarray(HOME) + np.array([0.2, 0.0, 0.0, 0.1, 0.0, -0.1, -0.02])
 
 @pytest.fixture
 def contract_path(tmp_path):
-    contract = load_contract("tabletop").to_dict()
+    contract = load_contract("sim").to_dict()
     contract["command"] = {"rate_hz": 50.0, "output": "forward_position", "topic": TOPIC}
     path = tmp_path / "forward.yaml"
     path.write_text(yaml.safe_dump(contract, sort_keys=False))
@@ -99,7 +99,7 @@ def test_command_node_moves_the_arm_through_it(
         chunk = types.ActionChunk(
             actions=actions,
             policy_actions=actions.astype(np.float32),
-            joints=load_contract("tabletop").action.joints,
+            joints=load_contract("sim").action.joints,
             dt_s=0.1,
             stamp_ns=stamp_ns(state),
             checkpoint_id="test",

@@ -148,7 +148,7 @@ def test_controller_with_its_own_default_enters_a_trajectory_where_the_arm_is(
     arguments = ("-p", "camera_rate_hz:=0.0", "-p", "interpolate_from_desired_state:=false")
     start_node("sim_robot_node", *arguments)
     joint_states = subscribe(JointState, "joint_states")
-    limit = load_contract("tabletop").limits["joint_1"].upper
+    limit = load_contract("sim").limits["joint_1"].upper
 
     def joint_1():
         message = wait_until(joint_states.take, "joint_states")
@@ -253,13 +253,13 @@ def leave_out_joint(contract):
 def test_contract_of_another_robot_is_refused_with_what_differs(
     start_node, tmp_path, change, reason
 ):
-    contract = load_contract("tabletop").to_dict()
+    contract = load_contract("sim").to_dict()
     change(contract)
     path = tmp_path / "other.yaml"
     path.write_text(yaml.safe_dump(contract, sort_keys=False))
     process = start_node("sim_robot_node", "-p", f"contract:={path}")
     assert process.wait() == EXIT_CONFIGURATION
-    assert "contract 'tabletop' does not fit the simulation" in process.output()
+    assert "contract 'sim' does not fit the simulation" in process.output()
     assert reason in process.output()
     assert "Traceback" not in process.output()
 

@@ -14,7 +14,7 @@ from vla_core.types import ActionChunk
 
 pytestmark = pytest.mark.ros
 
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 JOINTS = CONTRACT.action.joints
 START = np.asarray(HOME, dtype=np.float64)
 GOAL = np.add(START, [0.2, 0.1, -0.1, 0.1, 0.0, -0.2, 0.0])

@@ -19,7 +19,7 @@ KINEMATICS = {
 
 @pytest.fixture
 def contract(tmp_path):
-    data = {**load_contract("tabletop").to_dict(), "kinematics": KINEMATICS}
+    data = {**load_contract("sim").to_dict(), "kinematics": KINEMATICS}
     (tmp_path / "robot.yaml").write_text(yaml.safe_dump(data, sort_keys=False))
     return RobotContract.from_dict(data)
 

@@ -10,7 +10,7 @@ from vla_core.sim.scene import HOME
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 TASKS = {"left": "pick up the red block", "right": "pick up the blue block"}
 # The driver of one robot calls its joint states otherwise.
 STATE_TOPICS = {"left": "joint_states", "right": "driver/measured_joints"}

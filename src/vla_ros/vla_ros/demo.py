@@ -205,7 +205,7 @@ class Demo:
         write_artifacts(
             self.folder,
             bag=self.folder / "bag",
-            contract=load_contract("tabletop"),
+            contract=load_contract("sim"),
             episodes=self.results,
             facts={
                 "checkpoint": self.checkpoint,

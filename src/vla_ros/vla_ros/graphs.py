@@ -172,7 +172,7 @@ def _graph(
     title: str,
     checkpoint: str,
     *,
-    robot: str = "tabletop",
+    robot: str = "sim",
     has_tiers: bool = False,
 ) -> GraphSpec:
     loop = "its planner, its policy and" if has_tiers else "the policy and"
@@ -193,7 +193,7 @@ _GRAPHS = {
         _graph("openvla", "OpenVLA", "untrained:openvla"),
         _graph("rt2", "RT-2", "untrained:rt2"),
         _graph("act", "ACT", "untrained:act"),
-        _graph("helix", "Helix", "untrained:helix", robot="tabletop_200hz", has_tiers=True),
+        _graph("helix", "Helix", "untrained:helix", robot="sim_200hz", has_tiers=True),
         _graph("custom", "Custom", "untrained:custom"),
     )
 }

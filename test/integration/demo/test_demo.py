@@ -78,7 +78,7 @@ def test_the_run_leaves_recording_film_pictures_and_report(finished_demo):
         assert sum(1 for _ in film.decode(film.streams.video[0])) > 20
     page = (finished_demo.folder / "report.html").read_text()
     assert "What the cameras saw" in page
-    run = RecordedRun.from_bag(finished_demo.folder / "bag", load_contract("tabletop"))
+    run = RecordedRun.from_bag(finished_demo.folder / "bag", load_contract("sim"))
     assert len(run.chunks.observation_ns) > 5
 
 

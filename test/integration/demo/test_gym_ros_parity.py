@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 def recorded(finished_demo):
     """Every recorded chunk with the very observation that it answers."""
     assert finished_demo.status == 0, finished_demo.output
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     with Recording(finished_demo.folder / "bag") as bag:
         topics = {bag.topic(camera.topic): name for name, camera in contract.cameras.items()}
         joint_topic = bag.topic(contract.state.topic)

@@ -24,15 +24,15 @@ def test_every_shipped_contract_is_shown_with_all_its_joints_and_topics(name, ca
 
 
 def test_a_contract_that_fits_ends_with_status_0(capsys):
-    assert main(["contract", "check", "tabletop", "--urdf", URDF]) == 0
+    assert main(["contract", "check", "sim", "--urdf", URDF]) == 0
     output = capsys.readouterr().out
     (row,) = [line for line in output.splitlines() if line.startswith("joint_1 ")]
     assert " ".join(row.split()) == "joint_1 -2.8 to 2.8 2 -2.8 to 2.8 2.5 contract"
-    assert "tabletop fits the URDF" in output
+    assert "sim fits the URDF" in output
 
 
 def test_a_contradiction_is_named_and_ends_with_status_1(tmp_path, capsys):
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["limits"]["joint_4"].update(lower=3.0, upper=4.0)
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
@@ -43,7 +43,7 @@ def test_a_contradiction_is_named_and_ends_with_status_1(tmp_path, capsys):
 
 
 def test_a_contract_is_checked_against_the_urdf_that_it_names(tmp_path, capsys):
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["kinematics"] = {"urdf": URDF, "base_link": "base_link", "tip_link": "tool0"}
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
@@ -51,12 +51,12 @@ def test_a_contract_is_checked_against_the_urdf_that_it_names(tmp_path, capsys):
     assert "tool0" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["tabletop", "ur5e"])
+@pytest.mark.parametrize("name", ["sim", "ur5e"])
 def test_without_a_urdf_file_it_is_asked_for(name, capsys):
     assert main(["contract", "check", name]) == 2
     assert f"contract '{name}' names no URDF file; give one: --urdf" in capsys.readouterr().err
 
 
 def test_a_urdf_that_is_not_there_is_named(capsys):
-    assert main(["contract", "check", "tabletop", "--urdf", "absent.urdf"]) == 2
+    assert main(["contract", "check", "sim", "--urdf", "absent.urdf"]) == 2
     assert "--urdf 'absent.urdf' cannot be read" in capsys.readouterr().err

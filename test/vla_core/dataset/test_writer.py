@@ -165,7 +165,7 @@ def test_rate_that_is_no_whole_number_is_refused(tmp_path, features):
 
 
 def test_columns_of_a_contract_follow_its_cameras_and_joints():
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     features = features_from_contract(contract)
     assert features["observation.images.wrist"].shape == (192, 192, 3)
     assert features["observation.state"].names == contract.state.joints
@@ -173,6 +173,6 @@ def test_columns_of_a_contract_follow_its_cameras_and_joints():
 
 
 def test_writer_takes_rate_and_robot_from_the_contract(tmp_path):
-    EpisodeWriter.for_contract(tmp_path / "data", load_contract("tabletop"))
+    EpisodeWriter.for_contract(tmp_path / "data", load_contract("sim"))
     started = json.loads((tmp_path / "data.partial/recording.json").read_text())
-    assert (started["fps"], started["robot_type"]) == (10, "tabletop")
+    assert (started["fps"], started["robot_type"]) == (10, "sim")

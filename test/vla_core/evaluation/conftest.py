@@ -88,7 +88,7 @@ def write_episode(writer, env, seed, number, start_ns):
     writer.write("/action_chunk", "vla_msgs/msg/ActionChunk", start_ns - 1, horizon=0)
     observation, info = env.reset(seed=seed)
     expert = ScriptedExpert(env.sim)
-    names = list(load_contract("tabletop").state.joints)
+    names = list(load_contract("sim").state.joints)
     status = writer.store.types["vla_msgs/msg/CommandStatus"]
     now, step, done = start_ns, 0, False
     while not done:
@@ -185,5 +185,5 @@ def expert_run(tmp_path_factory):
     second = write_episode(writer, env, seed=2, number=2, start_ns=first.end_stamp_ns + pause_ns)
     env.close()
     writer.close()
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     return ExpertRun(path, contract, [first, second], RecordedRun.from_bag(path, contract))

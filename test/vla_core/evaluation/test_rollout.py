@@ -59,7 +59,7 @@ def checkpoint(tmp_path_factory):
     near_home = HOME + np.random.default_rng(0).uniform(-0.02, 0.02, (50, 7))
     statistics = Statistics.from_array(near_home)
     pipeline = ProcessingPipeline(
-        contract=load_contract("tabletop"),
+        contract=load_contract("sim"),
         state_statistics=statistics,
         action_statistics=statistics,
         image_size=32,

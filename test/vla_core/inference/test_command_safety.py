@@ -25,7 +25,7 @@ TICK_NS = 20_000_000
 
 
 def make_contract(*, jerk=None, action=None, **parts) -> RobotContract:
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["action"] |= action or {}
     data["state"]["max_age_s"] = 0.15
     if jerk is not None:

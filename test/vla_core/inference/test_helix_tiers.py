@@ -16,7 +16,7 @@ from vla_core.models.frameworks.helix_tiers import HelixPolicy
 from vla_core.processing.contract import load_contract
 from vla_core.processing.pipeline import ProcessingPipeline
 
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 CHECKPOINT = "untrained:helix"
 DT_NS = 100_000_000
 STAMP_NS = 1_000_000_000

@@ -21,7 +21,7 @@ HOME = np.array([0.0, 0.11231, 1.56362, 0.0, 1.46566, 0.0, 0.04])
 
 
 def make_contract(kind, **parts) -> RobotContract:
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["action"] |= {"kind": kind, **parts.pop("action", {})}
     data["grippers"] = {"gripper_joint": {"open": 0.045, "closed": 0.0}}
     data["kinematics"] = {"urdf": str(URDF), "base_link": "base_link", "tip_link": "tool0"}

@@ -22,7 +22,7 @@ from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.types import ActionChunk
 
-CONTRACT = load_contract("tabletop_200hz")
+CONTRACT = load_contract("sim_200hz")
 HORIZON, ACTIONS, STATES = 16, 7, 7
 NOW_NS = 1_000_000_000
 
@@ -201,7 +201,7 @@ def test_motor_control_is_loaded_without_torch_and_without_the_other_tiers(check
         "import sys\n"
         "from vla_core.inference.motor import MotorControl\n"
         "from vla_core.processing.contract import load_contract\n"
-        "contract = load_contract('tabletop_200hz')\n"
+        "contract = load_contract('sim_200hz')\n"
         f"MotorControl.from_checkpoint({str(alone)!r}, contract)\n"
         "sys.exit('torch' in sys.modules)\n"
     )

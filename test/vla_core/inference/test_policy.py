@@ -31,7 +31,7 @@ def make_model(**overrides):
 def make_pipeline(**overrides):
     rng = np.random.default_rng(0)
     arguments = {
-        "contract": load_contract("tabletop"),
+        "contract": load_contract("sim"),
         "state_statistics": Statistics.from_array(rng.uniform(-1.0, 1.0, (50, 7))),
         "action_statistics": Statistics.from_array(rng.uniform(-2.0, 2.0, (50, 7))),
         "image_size": 32,
@@ -206,19 +206,19 @@ def test_the_checkpoint_id_follows_the_weights(checkpoint, tmp_path):
 
 
 def test_a_robot_with_other_topics_is_accepted_and_kept(checkpoint):
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["state"]["topic"] = "arm/joint_states"
     contract = RobotContract.from_dict(data)
     assert Policy.from_checkpoint(checkpoint, contract=contract).contract is contract
 
 
 def test_a_robot_is_found_by_name(checkpoint):
-    policy = Policy.from_checkpoint(checkpoint, contract="tabletop")
-    assert policy.contract == load_contract("tabletop")
+    policy = Policy.from_checkpoint(checkpoint, contract="sim")
+    assert policy.contract == load_contract("sim")
 
 
 def test_a_robot_that_does_not_fit_is_refused_with_what_differs(checkpoint):
-    data = load_contract("tabletop").to_dict()
+    data = load_contract("sim").to_dict()
     data["action"]["rate_hz"] = 20.0
     data["state"]["joints"].reverse()
     with pytest.raises(ContractError) as info:

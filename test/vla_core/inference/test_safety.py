@@ -248,7 +248,7 @@ def test_a_limiter_needs_a_joint():
 
 
 def test_the_limiter_has_the_order_of_the_contract():
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     limiter = CommandLimiter(contract.action_limits, contract.command.dt_s)
     assert limiter.joints == contract.action.joints
     assert limiter.upper[-1] == contract.limits["gripper_joint"].upper

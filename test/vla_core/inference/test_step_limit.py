@@ -12,7 +12,7 @@ TARGETS = hnp.arrays(np.float64, (3, 7), elements=st.floats(-2.0, 2.0))
 
 
 def make_limit(**safety):
-    data = {**load_contract("tabletop").to_dict(), "grippers": GRIPPER, "safety": safety}
+    data = {**load_contract("sim").to_dict(), "grippers": GRIPPER, "safety": safety}
     return StepLimit(RobotContract.from_dict(data))
 
 

@@ -18,7 +18,7 @@ from vla_core.models.frameworks import available_frameworks
 from vla_core.models.weight_files import weights_identity
 from vla_core.processing.contract import load_contract
 
-CONTRACT = load_contract("tabletop")
+CONTRACT = load_contract("sim")
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,7 @@ def identity(folder):
 
 @pytest.mark.parametrize("framework", available_frameworks())
 def test_every_framework_answers_the_robot_of_a_contract(framework):
-    policy = Policy.from_checkpoint(f"untrained:{framework}", contract="tabletop")
+    policy = Policy.from_checkpoint(f"untrained:{framework}", contract="sim")
     observation = replace(black_observation(policy.pipeline), instruction="pick up the red block")
     chunk, again = (policy.predict_chunk(observation, seed=3) for _ in range(2))
     assert chunk.joints == CONTRACT.action.joints
@@ -70,7 +70,7 @@ def test_a_process_without_torch_gets_the_same_weights_and_stays_without(cache, 
         "from vla_core.inference.checkpoint_files import find_checkpoint, WEIGHTS_NAME\n"
         "from vla_core.models.weight_files import weights_identity\n"
         "from vla_core.processing.contract import load_contract\n"
-        "folder = find_checkpoint('untrained:helix', load_contract('tabletop'))\n"
+        "folder = find_checkpoint('untrained:helix', load_contract('sim'))\n"
         "print(json.dumps([weights_identity(folder / WEIGHTS_NAME), 'torch' in sys.modules]))\n"
     )
     other_cache = {"XDG_CACHE_HOME": str(tmp_path / "other")}

@@ -12,7 +12,7 @@ from vla_core.processing.contract import RobotContract, available_contracts, loa
 
 @pytest.fixture
 def data():
-    return load_contract("tabletop").to_dict()
+    return load_contract("sim").to_dict()
 
 
 def changed(data, path, value):
@@ -30,7 +30,7 @@ def changed(data, path, value):
 
 
 def test_every_shipped_contract_loads_under_its_own_name():
-    assert "tabletop" in available_contracts()
+    assert "sim" in available_contracts()
     for name in available_contracts():
         assert load_contract(name).robot == name
 
@@ -54,7 +54,7 @@ def test_order_of_cameras_is_the_order_of_the_file(data):
 
 
 def test_unknown_name_lists_the_shipped_contracts():
-    with pytest.raises(ContractError, match=r"'tabeltop' is not shipped.*'tabletop'"):
+    with pytest.raises(ContractError, match=r"'tabeltop' is not shipped.*'sim'"):
         load_contract("tabeltop")
 
 
@@ -226,7 +226,7 @@ def test_limits_come_in_the_order_of_the_action(data):
 
 def test_contract_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
-        load_contract("tabletop").robot = "other"
+        load_contract("sim").robot = "other"
 
 
 @pytest.fixture

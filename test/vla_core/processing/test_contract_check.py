@@ -16,7 +16,7 @@ KINEMATICS = {"urdf": "arm.urdf", "base_link": "base_link", "tip_link": "tool0"}
 
 @pytest.fixture
 def data():
-    return load_contract("tabletop").to_dict()
+    return load_contract("sim").to_dict()
 
 
 def check(data, urdf=URDF):
@@ -82,7 +82,7 @@ def test_a_stricter_urdf_is_a_note_with_both_figures(data):
     ],
 )
 def test_whose_limits_bind_is_told(change, expected):
-    limit = replace(load_contract("tabletop").limits["joint_1"], **change)
+    limit = replace(load_contract("sim").limits["joint_1"], **change)
     assert stricter(limit, parse_urdf(URDF)["joint_1"]) == expected
 
 

@@ -23,7 +23,7 @@ ACTIONS = RNG.uniform(-2.0, 2.0, (50, 7))
 
 def make_pipeline(**overrides):
     arguments = {
-        "contract": load_contract("tabletop"),
+        "contract": load_contract("sim"),
         "state_statistics": Statistics.from_array(STATES),
         "action_statistics": Statistics.from_array(ACTIONS),
     }
@@ -126,7 +126,7 @@ def images_with(**changed):
         ({"images": images_with(wrist=None)}, r"lack camera 'wrist'.*'front', 'wrist'.*'front'"),
         (
             {"images": images_with(front=np.zeros((480, 640, 3), np.uint8))},
-            r"'front' must be uint8 \[192, 192, 3\].*'tabletop', got uint8 \[480, 640, 3\]",
+            r"'front' must be uint8 \[192, 192, 3\].*'sim', got uint8 \[480, 640, 3\]",
         ),
         (
             {"images": images_with(front=np.zeros((192, 192, 3), np.float32))},
@@ -144,7 +144,7 @@ def test_an_observation_that_the_contract_does_not_describe_is_refused(overrides
 
 def robot_with(**sections):
     """The table-top arm, with further parts in its contract."""
-    contract = load_contract("tabletop").to_dict()
+    contract = load_contract("sim").to_dict()
     for section, part in sections.items():
         contract[section] = {**contract.get(section, {}), **part}
     return RobotContract.from_dict(contract)

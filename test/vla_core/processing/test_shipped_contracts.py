@@ -10,7 +10,7 @@ from vla_core.processing.contract import available_contracts, load_contract
 from vla_core.processing.contract_check import check_contract
 from vla_core.processing.urdf import parse_urdf
 
-SIMULATED = ("tabletop", "tabletop_200hz")
+SIMULATED = ("sim", "sim_200hz")
 REAL = [name for name in available_contracts() if name not in SIMULATED]
 each_contract = pytest.mark.parametrize("name", available_contracts())
 each_real_robot = pytest.mark.parametrize("name", REAL)

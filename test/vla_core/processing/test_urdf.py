@@ -133,6 +133,6 @@ def test_limits_that_leave_nothing_are_refused():
 
 
 def test_contract_without_kinematics_has_its_own_limits_and_no_chain():
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     assert contract.kinematics is None
     assert limits_and_chain(contract) == (contract.action_limits, None)

@@ -145,7 +145,7 @@ def test_unknown_camera_names_the_cameras(sim):
 
 
 def test_contract_names_the_joints_of_the_urdf_and_keeps_within_its_limits():
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     urdf = {
         joint.get("name"): joint for joint in ET.parse(ASSETS / "tabletop_arm.urdf").iter("joint")
     }

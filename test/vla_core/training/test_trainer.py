@@ -146,10 +146,8 @@ def test_caching_needs_a_frozen_backbone(make_trainer):
 
 
 def test_dataset_of_another_robot_is_refused(make_trainer):
-    with pytest.raises(
-        DatasetError, match=r"'tabletop': .*'action' has shape \[3\], expected \[7\]"
-    ):
-        make_trainer(contract="tabletop")
+    with pytest.raises(DatasetError, match=r"'sim': .*'action' has shape \[3\], expected \[7\]"):
+        make_trainer(contract="sim")
 
 
 def test_camera_count_must_be_that_of_the_contract(make_trainer):

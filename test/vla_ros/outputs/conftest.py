@@ -17,7 +17,7 @@ def make_contract():
     """Make the table-top contract with other outputs."""
 
     def make(output="joint_trajectory", topic="", topics=None, **sections) -> RobotContract:
-        data = load_contract("tabletop").to_dict()
+        data = load_contract("sim").to_dict()
         data["command"] = {"rate_hz": 50.0, "output": output}
         data["command"].update({"topics": topics} if topics else {"topic": topic})
         return RobotContract.from_dict({**data, **sections})

@@ -4,7 +4,7 @@
 The episodes are written as a LeRobotDataset v3.0. Failed demonstrations are counted and left out.
 An interrupted recording is continued with --resume.
 
-  vla record-sim --episodes 1500 --output out/data/tabletop
+  vla record-sim --episodes 1500 --output out/data/pick
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, default=1500, help="scenes to play (default 1500)")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first scene")
     parser.add_argument(
-        "--output", type=Path, default=Path("out/data/tabletop"), help="folder of the dataset"
+        "--output", type=Path, default=Path("out/data/pick"), help="folder of the dataset"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted recording")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     recorder = ExpertRecorder()
     failed = 0
-    contract = load_contract("tabletop")
+    contract = load_contract("sim")
     with EpisodeWriter.for_contract(
         args.output, contract, overwrite=args.overwrite, resume=args.resume
     ) as writer:

@@ -320,7 +320,7 @@ def load_contract(name_or_path: str | Path) -> RobotContract:
     """Load a shipped contract by name, or any contract file by path.
 
     Args:
-        name_or_path: A name such as ``'tabletop'``, or the path of a YAML file.
+        name_or_path: A name such as ``'sim'``, or the path of a YAML file.
 
     Raises:
         ContractError: There is no such contract, or it is not valid.

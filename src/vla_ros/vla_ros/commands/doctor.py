@@ -26,9 +26,7 @@ EXIT_WRONG = 1
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument(
-        "--robot", default="tabletop", help="contract: name or path (default tabletop)"
-    )
+    parser.add_argument("--robot", default="sim", help="contract: name or path (default sim)")
     parser.add_argument("--namespace", default="", help="namespace of the robot's topics")
     parser.add_argument(
         "--seconds", type=float, default=5.0, help="how long to measure (default 5)"
