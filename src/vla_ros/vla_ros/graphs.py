@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from vla_core.errors import UnknownNameError
+from vla_core.sim.tasks import DEFAULT_TASK, TASKS
 from vla_ros.graph import (
     GraphArgument,
     GraphSpec,
@@ -53,7 +54,7 @@ def _build(has_tiers: bool, values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     model = {"checkpoint": values["checkpoint"], "device": values["device"]}
     policy: dict[str, ParameterValue] = {**model, "instruction": values["instruction"]}
     command: dict[str, ParameterValue] = {"dry_run": _DRY_RUN[values["dry_run"]]}
-    sim: dict[str, ParameterValue] = {}
+    sim: dict[str, ParameterValue] = {"task": values["task"]}
     nodes = []
     if has_tiers:
         policy.update(follows_plans=True, max_inference_rate_hz=_HELIX_POLICY_RATE_HZ)
@@ -128,6 +129,12 @@ def _arguments(checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
             description="Start the simulated robot; false when a real one provides the topics.",
             default="true",
             choices=("true", "false"),
+        ),
+        GraphArgument(
+            name="task",
+            description="What the simulated robot's scene is for.",
+            default=DEFAULT_TASK,
+            choices=tuple(TASKS),
         ),
         GraphArgument(
             name="dry_run",

@@ -26,8 +26,8 @@ from vla_core.models.vlm import get_vlm
 from vla_core.processing.contract import load_contract
 from vla_core.processing.normalization import Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
-from vla_core.sim.env import TIME_LIMIT_S, TabletopEnv
-from vla_core.sim.scene import HOME
+from vla_core.sim.env import TabletopEnv
+from vla_core.sim.scene import HOME, TabletopSim
 
 SEED = 123_456
 CHUNK_SIZE = 16
@@ -90,7 +90,7 @@ def run_condition(policy, env, condition):
 def test_untrained_policy_runs_into_the_time_limit(policy, env):
     result = run_condition(policy, env, NORMAL)
     assert (result.success, result.outcome) == (False, "time-out")
-    assert result.duration_s == pytest.approx(TIME_LIMIT_S)
+    assert result.duration_s == pytest.approx(TabletopSim.time_limit_s)
 
 
 def test_same_seed_gives_the_same_episode(policy, env):

@@ -60,7 +60,7 @@ def test_the_block_named_instead_is_lifted(plain, swapped):
 
 
 def test_no_scene_succeeds_in_the_dark(run, plain, monkeypatch):
-    monkeypatch.setattr("vla_core.sim.env.TIME_LIMIT_S", DARK_TIME_LIMIT_S)
+    monkeypatch.setattr("vla_core.sim.scene.TabletopSim.time_limit_s", DARK_TIME_LIMIT_S)
     dark = run(SCENES, BLACK_IMAGES)
     assert successes(dark) == 0, [episode.outcome for episode in dark]
     # With images that time is enough.

@@ -3,8 +3,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from vla_core.sim.env import ACTION_PERIOD_S, TIME_LIMIT_S, TabletopEnv
-from vla_core.sim.scene import HOME, TIMESTEP_S
+from vla_core.sim.env import ACTION_PERIOD_S, TabletopEnv
+from vla_core.sim.scene import HOME
+from vla_core.sim.tasks import TIMESTEP_S
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_idle_arm_runs_into_the_time_limit_without_reward(env):
         _, reward, terminated, truncated, _ = env.step(HOME.astype(np.float32))
         steps, rewards = steps + 1, rewards + reward
     assert (terminated, truncated) == (False, True)
-    assert steps == round(TIME_LIMIT_S / ACTION_PERIOD_S)
+    assert steps == round(env.sim.time_limit_s / ACTION_PERIOD_S)
     assert rewards == 0.0
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from vla_core.sim.arm_kinematics import ArmKinematics
 from vla_core.sim.env import TabletopEnv
-from vla_core.sim.expert import ArmKinematics, ScriptedExpert
+from vla_core.sim.expert import ScriptedExpert
 from vla_core.sim.recording import ExpertRecorder
 from vla_core.sim.scene import HOME
 

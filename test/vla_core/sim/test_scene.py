@@ -15,9 +15,9 @@ from vla_core.sim.scene import (
     JOINTS,
     SUCCESS_HEIGHT_M,
     SUCCESS_HOLD_S,
-    TIMESTEP_S,
     TabletopSim,
 )
+from vla_core.sim.tasks import TIMESTEP_S
 
 
 def hold_up(sim, colour, height_m, seconds):

@@ -4,7 +4,7 @@
 The episodes are written as a LeRobotDataset v3.0. Failed demonstrations are counted and left out.
 An interrupted recording is continued with --resume.
 
-  vla record-sim --episodes 1500 --output out/data/pick
+  vla record-sim --task pick --episodes 1500
 """
 
 from __future__ import annotations
@@ -12,15 +12,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vla_core.sim.tasks import DEFAULT_TASK, TASKS
+
 SEED_LIMIT = 50_000
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
+    tasks = "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
+    parser.add_argument(
+        "--task", choices=list(TASKS), default=DEFAULT_TASK, help=f"{tasks} (default %(default)s)"
+    )
     parser.add_argument("--episodes", type=int, default=1500, help="scenes to play (default 1500)")
     parser.add_argument("--first-seed", type=int, default=0, help="seed of the first scene")
     parser.add_argument(
-        "--output", type=Path, default=Path("out/data/pick"), help="folder of the dataset"
+        "--output", type=Path, help="folder of the dataset (default out/data/<task>)"
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted recording")
@@ -43,11 +49,13 @@ def run(args: argparse.Namespace) -> int:
             f"from 0 to {SEED_LIMIT - 1}, so that evaluation can use the ones above."
         )
     console = Console()
-    recorder = ExpertRecorder()
+    task = TASKS[args.task]
+    output = args.output or task.dataset
+    recorder = ExpertRecorder(task.name)
     failed = 0
-    contract = load_contract("sim")
+    contract = load_contract(task.contract)
     with EpisodeWriter.for_contract(
-        args.output, contract, overwrite=args.overwrite, resume=args.resume
+        output, contract, overwrite=args.overwrite, resume=args.resume
     ) as writer:
         seeds = range(writer.last_metadata.get("seed", args.first_seed - 1) + 1, last)
         with ProgressDisplay(console, "recording", len(seeds)) as display:
@@ -64,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
                     task=episode.instruction,
                     seed=seed,
                     start=episode.start,
+                    sim_task=task.name,
                 )
         written = writer.num_episodes
     recorder.close()
-    console.print(f"{written} episodes in {args.output}; {failed} failed demonstrations left out.")
+    console.print(f"{written} episodes in {output}; {failed} failed demonstrations left out.")
     return 0

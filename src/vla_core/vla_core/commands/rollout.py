@@ -15,11 +15,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+from vla_core.sim.tasks import TASKS
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
         "--checkpoint", default="groot", help="shipped name or folder (default groot)"
+    )
+    parser.add_argument(
+        "--task", choices=list(TASKS), help="default: the one that the checkpoint was trained on"
     )
     parser.add_argument("--episodes", type=int, default=50, help="scenes (default 50)")
     parser.add_argument(
@@ -53,15 +58,22 @@ def run(args: argparse.Namespace) -> int:
 
     from vla_core.evaluation.console import describe_episode, success_table
     from vla_core.evaluation.episodes import CONDITIONS, NORMAL, append_result, read_results
-    from vla_core.evaluation.rollout import plan_episodes, run_rollout, summarize_rollout
+    from vla_core.evaluation.rollout import (
+        plan_episodes,
+        run_rollout,
+        summarize_rollout,
+        trained_task,
+    )
     from vla_core.evaluation.seeds import held_out_seeds
     from vla_core.inference.policy import Policy
 
     seeds = held_out_seeds(args.first_seed, args.episodes)
     conditions = tuple(CONDITIONS) if args.ablate else (NORMAL,)
     plans = plan_episodes(seeds, conditions)
+    task = args.task or trained_task(args.checkpoint)
     settings = {
         "checkpoint": args.checkpoint,
+        "task": task,
         "first_seed": args.first_seed,
         "scenes": args.episodes,
         "actions_per_inference": args.actions_per_inference,
@@ -71,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
     args.output.mkdir(parents=True, exist_ok=True)
     lines, figures = args.output / "episodes.jsonl", args.output / "rollout.json"
     if args.resume:
-        _check_resumable(figures, checkpoint_id, args.actions_per_inference)
+        _check_resumable(figures, checkpoint_id, settings)
     else:
         lines.unlink(missing_ok=True)
     _write(figures, summarize_rollout(checkpoint_id, [], settings))
@@ -85,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         for result in run_rollout(
             args.checkpoint,
             rest,
+            task=task,
             actions_per_inference=args.actions_per_inference,
             workers=args.workers,
         ):
@@ -100,19 +113,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _check_resumable(figures: Path, checkpoint_id: str, actions_per_inference: int) -> None:
-    """Refuse to mix the episodes of two policies."""
+def _check_resumable(figures: Path, checkpoint_id: str, settings: dict[str, Any]) -> None:
+    """Refuse to mix the episodes of two policies or tasks."""
     from vla_core.errors import ConfigError
 
     if not figures.exists():
         return
     earlier = json.loads(figures.read_text(encoding="utf-8"))
-    before = (earlier["checkpoint_id"], earlier["settings"]["actions_per_inference"])
-    if before != (checkpoint_id, actions_per_inference):
+    keys = ("task", "actions_per_inference")
+    before = {"checkpoint": earlier["checkpoint_id"]} | {k: earlier["settings"][k] for k in keys}
+    now = {"checkpoint": checkpoint_id} | {k: settings[k] for k in keys}
+    if before != now:
         raise ConfigError(
-            f"{figures} is of checkpoint {before[0]} with {before[1]} actions per inference, not "
-            f"of {checkpoint_id} with {actions_per_inference}; choose another --output, or start "
-            "over without --resume."
+            f"{figures} is of {before}, not of {now}; choose another --output, or start over "
+            "without --resume."
         )
 
 

@@ -20,13 +20,14 @@ from vla_core.evaluation.episodes import (
     CONDITIONS,
     NORMAL,
     SWAPPED_INSTRUCTION,
+    TIME_OUT,
     EpisodeResult,
-    describe_outcome,
     other_target,
     success_by_condition,
 )
-from vla_core.sim.env import ACTION_PERIOD_S, TabletopEnv
-from vla_core.sim.scene import COLOURS
+from vla_core.inference.checkpoint_files import find_checkpoint, read_json
+from vla_core.sim.env import TabletopEnv
+from vla_core.sim.tasks import DEFAULT_TASK
 from vla_core.types import ActionChunk, Observation
 
 
@@ -91,12 +92,12 @@ def run_episode(
         )
     frames, info = env.reset(seed=plan.seed)
     if plan.condition == SWAPPED_INSTRUCTION:
-        target = other_target(info["target"], list(COLOURS))
+        target = other_target(info["target"], env.sim.targets)
         frames, info = env.reset(seed=plan.seed, options={"target": target})
     highest = dict(info["lifted_m"])
-    step, done = 0, False
+    done = False
     while not done:
-        observation = _observe(frames, info["instruction"], step, plan.condition)
+        observation = _observe(frames, info, plan.condition)
         chunk = policy.predict_chunk(observation, seed=plan.seed)
         if len(chunk.actions) < actions_per_inference:
             raise ConfigError(
@@ -106,7 +107,7 @@ def run_episode(
         for action in chunk.actions[:actions_per_inference]:
             frames, _, terminated, truncated, info = env.step(action.astype(np.float32))
             highest = {c: max(highest[c], height) for c, height in info["lifted_m"].items()}
-            step, done = step + 1, terminated or truncated
+            done = terminated or truncated
             if done:
                 break
     return EpisodeResult(
@@ -116,21 +117,31 @@ def run_episode(
         instruction=info["instruction"],
         target=info["target"],
         success=info["success"],
-        outcome=describe_outcome(
-            target=info["target"],
-            success=info["success"],
-            failed=info["failed"],
-            lifted_m=highest,
-        ),
+        outcome="success" if info["success"] else info["failure"] or TIME_OUT,
         duration_s=info["elapsed_s"],
         lifted_m=highest,
     )
+
+
+def trained_task(checkpoint: str) -> str:
+    """Return the task of the simulation whose demonstrations a checkpoint was trained on.
+
+    Args:
+        checkpoint: Folder, or name of a shipped checkpoint.
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    report = find_checkpoint(checkpoint) / "training.json"
+    dataset = read_json(report)["dataset"] if report.is_file() else {}
+    return str(dataset.get("sim_task") or DEFAULT_TASK)
 
 
 def run_rollout(
     checkpoint: str,
     plans: Sequence[EpisodePlan],
     *,
+    task: str = DEFAULT_TASK,
     actions_per_inference: int = 8,
     workers: int = 1,
 ) -> Iterator[EpisodeResult]:
@@ -139,20 +150,22 @@ def run_rollout(
     Args:
         checkpoint: Folder, or name of a shipped checkpoint.
         plans: What to run.
+        task: Task of the simulation.
         actions_per_inference: Actions of a chunk that are executed before the next inference.
         workers: Number of processes; 1 runs in this one.
 
     Raises:
         CheckpointError: The checkpoint is missing or damaged.
+        ConfigError: It was not trained on the robot of the task.
     """
     if workers <= 1:
-        runner = _Runner(checkpoint, actions_per_inference)
+        runner = _Runner(checkpoint, task, actions_per_inference)
         yield from map(runner.run, plans)
         return
     import multiprocessing
 
     with multiprocessing.get_context("spawn").Pool(
-        min(workers, max(1, len(plans))), _start_worker, (checkpoint, actions_per_inference)
+        min(workers, max(1, len(plans))), _start_worker, (checkpoint, task, actions_per_inference)
     ) as pool:
         yield from pool.imap(_run_in_worker, plans)
 
@@ -178,16 +191,16 @@ def summarize_rollout(
 
 
 def _observe(
-    frames: Mapping[str, NDArray[Any]], instruction: str, step: int, condition: str
+    frames: Mapping[str, NDArray[Any]], info: Mapping[str, Any], condition: str
 ) -> Observation:
-    stamp_ns = round(step * ACTION_PERIOD_S * 1e9)
+    stamp_ns = round(info["elapsed_s"] * 1e9)
     images = {name: value for name, value in frames.items() if name != "state"}
     if condition == BLACK_IMAGES:
         images = {name: np.zeros_like(image) for name, image in images.items()}
     return Observation(
         images=images,
         state=frames["state"].astype(np.float64),
-        instruction=instruction,
+        instruction=info["instruction"],
         stamp_ns=stamp_ns,
         image_stamps_ns=dict.fromkeys(images, stamp_ns),
         state_stamp_ns=stamp_ns,
@@ -197,11 +210,17 @@ def _observe(
 class _Runner:
     """A policy and an environment in one process."""
 
-    def __init__(self, checkpoint: str, actions_per_inference: int) -> None:
+    def __init__(self, checkpoint: str, task: str, actions_per_inference: int) -> None:
         from vla_core.inference.policy import Policy
 
         self._policy = Policy.from_checkpoint(checkpoint)
-        self._env = TabletopEnv()
+        self._env = TabletopEnv(task)
+        trained, needed = self._policy.contract.action.joints, self._env.sim.joints
+        if tuple(trained) != needed:
+            raise ConfigError(
+                f"task {task!r} moves the joints {', '.join(needed)}; {checkpoint!r} was trained "
+                f"for {', '.join(trained)}. Choose another --task or --checkpoint."
+            )
         self._actions_per_inference = actions_per_inference
 
     def run(self, plan: EpisodePlan) -> EpisodeResult:
@@ -216,9 +235,9 @@ class _Runner:
 _runner: _Runner | None = None
 
 
-def _start_worker(checkpoint: str, actions_per_inference: int) -> None:
+def _start_worker(checkpoint: str, task: str, actions_per_inference: int) -> None:
     global _runner
-    _runner = _Runner(checkpoint, actions_per_inference)
+    _runner = _Runner(checkpoint, task, actions_per_inference)
 
 
 def _run_in_worker(plan: EpisodePlan) -> EpisodeResult:

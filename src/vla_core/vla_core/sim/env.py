@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The table-top task as a gymnasium environment."""
+"""The tasks of the simulation as one gymnasium environment."""
 
 from __future__ import annotations
 
@@ -9,34 +9,24 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.sim.scene import (
-    CAMERAS,
-    COLOURS,
-    HOME,
-    JOINTS,
-    RENDER_SIZE,
-    TIMESTEP_S,
-    TabletopSim,
-    instruction,
-)
+from vla_core.sim.tasks import DEFAULT_TASK, RENDER_SIZE, TIMESTEP_S, get_task
 
 ACTION_PERIOD_S = 0.1
-TIME_LIMIT_S = 20.0
 _COMMAND_PERIOD_S = 0.02
 
 
 class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
-    """Lift the named block.
+    """A task of the simulation, one action at a time.
 
-    Observation: ``front`` and ``wrist`` RGB frames, uint8 [H, W, 3], and ``state``, the measured
-    joint positions in the order of JOINTS, rad and m, float32 [7]. The instruction is in
-    ``info['instruction']``.
+    Observation: an RGB frame of every camera by its name, uint8 [H, W, 3], and ``state``, the
+    measured joint positions in the order of the simulation's joints, rad and m, float32 [J]. The
+    instruction is in ``info['instruction']``.
 
-    Action: absolute joint targets in the same order, rad and m, float32 [7], reached linearly
+    Action: absolute joint targets in the same order, rad and m, float32 [J], reached linearly
     within ACTION_PERIOD_S.
 
     Reward is 1 at the step that fulfils the task, else 0. An episode terminates with success or
-    when another block was lifted, and is truncated after TIME_LIMIT_S.
+    when the task can no longer be done, and is truncated after the task's time limit.
     """
 
     metadata: dict[str, Any] = {  # noqa: RUF012 (gymnasium declares it so)
@@ -44,26 +34,36 @@ class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         "render_fps": round(1 / ACTION_PERIOD_S),
     }
 
-    def __init__(self, render_mode: str | None = None, render_size: int = RENDER_SIZE) -> None:
+    def __init__(
+        self,
+        task: str = DEFAULT_TASK,
+        render_mode: str | None = None,
+        render_size: int = RENDER_SIZE,
+    ) -> None:
         """Build the simulation.
 
         Args:
-            render_mode: None or 'rgb_array' (both cameras side by side).
+            task: Name of a task.
+            render_mode: None or 'rgb_array' (all cameras side by side).
             render_size: Width and height of the camera images in pixels.
+
+        Raises:
+            UnknownNameError: The task does not exist.
         """
         self.render_mode = render_mode
-        self.sim = TabletopSim(render_size)
+        self.task = get_task(task)
+        self.sim = self.task.simulation_class()(render_size)
         image = gym.spaces.Box(0, 255, (render_size, render_size, 3), np.uint8)
         lower, upper = self.sim.lower.astype(np.float32), self.sim.upper.astype(np.float32)
         self.observation_space = gym.spaces.Dict(  # type: ignore[assignment]
             {
-                **dict.fromkeys(CAMERAS, image),
+                **dict.fromkeys(self.sim.cameras, image),
                 # Contacts push joints a little past their stops.
-                "state": gym.spaces.Box(lower - 0.1, upper + 0.1, (len(JOINTS),), np.float32),
+                "state": gym.spaces.Box(lower - 0.1, upper + 0.1, dtype=np.float32),
             }
         )
-        self.action_space = gym.spaces.Box(lower, upper, (len(JOINTS),), np.float32)
-        self._command = HOME.copy()
+        self.action_space = gym.spaces.Box(lower, upper, dtype=np.float32)
+        self._command = self.sim.home.copy()
         self._elapsed_s = 0.0
 
     def reset(
@@ -72,8 +72,8 @@ class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         """Start an episode.
 
         Args:
-            seed: Decides the blocks' poses and the target.
-            options: ``{'target': colour}`` names the block to lift instead.
+            seed: Decides where the objects are, and the target.
+            options: ``{'target': target}`` gives the instruction another target.
 
         Returns:
             Observation and info.
@@ -81,7 +81,7 @@ class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         super().reset(seed=seed)
         scene_seed = seed if seed is not None else int(self.np_random.integers(2**31))
         self.sim.reset(scene_seed, (options or {}).get("target"))
-        self._command = HOME.copy()
+        self._command = self.sim.home.copy()
         self._elapsed_s = 0.0
         return self._observe(), self._info()
 
@@ -91,7 +91,7 @@ class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         """Move to an absolute joint target within ACTION_PERIOD_S.
 
         Args:
-            action: Joint targets in the order of JOINTS, rad and m, [7].
+            action: Joint targets in the order of the simulation's joints, rad and m, [J].
 
         Returns:
             Observation, reward, terminated, truncated, info.
@@ -105,25 +105,25 @@ class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
         self._elapsed_s += ACTION_PERIOD_S
         info = self._info()
         terminated = info["success"] or info["failed"]
-        truncated = not terminated and self._elapsed_s >= TIME_LIMIT_S - 1e-9
+        truncated = not terminated and self._elapsed_s >= self.sim.time_limit_s - 1e-9
         return self._observe(), float(info["success"]), terminated, truncated, info
 
     @property
     def command(self) -> NDArray[np.float64]:
-        """The present joint command, rad and m, [7]."""
+        """The present joint command, rad and m, [J]."""
         return self._command.copy()
 
     def start_from(self, positions: NDArray[np.float64]) -> dict[str, NDArray[Any]]:
-        """Place the arm at other joint positions [7] than home and return the observation."""
+        """Place the arm at other joint positions [J] than home and return the observation."""
         self.sim.set_joint_positions(positions)
         self._command = np.array(positions, dtype=np.float64)
         return self._observe()
 
     def render(self) -> NDArray[np.uint8] | None:
-        """Return both cameras side by side, uint8 [H, 2 W, 3], in render mode 'rgb_array'."""
+        """Return all cameras side by side, uint8 [H, N W, 3], in render mode 'rgb_array'."""
         if self.render_mode != "rgb_array":
             return None
-        return np.concatenate([self.sim.render(camera) for camera in CAMERAS], axis=1)
+        return np.concatenate([self.sim.render(camera) for camera in self.sim.cameras], axis=1)
 
     def close(self) -> None:
         """Release the renderer."""
@@ -131,7 +131,7 @@ class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         observation: dict[str, NDArray[Any]] = {
-            camera: self.sim.render(camera) for camera in CAMERAS
+            camera: self.sim.render(camera) for camera in self.sim.cameras
         }
         observation["state"] = self.sim.joint_positions().astype(np.float32)
         return observation
@@ -139,12 +139,12 @@ class TabletopEnv(gym.Env[dict[str, NDArray[Any]], NDArray[np.float32]]):
     def _info(self) -> dict[str, Any]:
         status = self.sim.task_status()
         return {
-            "instruction": instruction(status.target),
+            "instruction": self.sim.wordings(status.target)[0],
             "target": status.target,
-            "colours": tuple(COLOURS),
             "lifted_m": status.lifted_m,
             "success": status.success,
             "failed": status.failed,
+            "failure": status.failure,
             "elapsed_s": self._elapsed_s,
         }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""A scripted expert that lifts a block, by inverse kinematics (mink).
+"""A scripted expert that lifts a block, by inverse kinematics.
 
 The expert is a function of the present state alone (poses, gripper opening), so that a policy
 without memory can imitate it: far from the block it stays high, above the block it comes down,
@@ -8,12 +8,14 @@ around the block it closes, with the block in its fingers it lifts.
 
 from __future__ import annotations
 
-import mink
-import mujoco
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.sim.scene import ASSETS, BLOCK_SIZE_M, JOINTS, TabletopSim
+from vla_core.sim.arm_kinematics import ArmKinematics
+from vla_core.sim.arm_places import ArmPlaces
+from vla_core.sim.scene import BLOCK_SIZE_M, TabletopSim
 
 GRIPPER_OPEN_M = 0.040
 GRIPPER_CLOSED_M = 0.012
@@ -23,74 +25,45 @@ _LIFT_HEIGHT_M = 0.15
 _MAX_STEP_M = 0.022
 _MAX_YAW_STEP_RAD = 0.15
 _MAX_GRIPPER_STEP_M = 0.010
-_IK_STEPS = 12
-
-
-class ArmKinematics:
-    """Forward and inverse kinematics of the arm with the tool pointing down."""
-
-    def __init__(self) -> None:
-        """Load the arm alone, without a scene."""
-        spec = mujoco.MjSpec.from_file(str(ASSETS / "tabletop_arm.urdf"))
-        model = spec.compile()
-        self._configuration = mink.Configuration(model)
-        self._task = mink.FrameTask("tool0", "body", position_cost=1.0, orientation_cost=0.3)
-        self._limits = [mink.ConfigurationLimit(model)]
-        self._fingers = [
-            model.joint(n).dofadr[0] for n in ("gripper_joint", "gripper_mirror_joint")
-        ]
-        self._arm = np.array([model.joint(name).qposadr[0] for name in JOINTS[:-1]])
-
-    def tool_pose(self, arm_positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
-        """Return the tool's position [3] in m and its yaw in rad, in the base frame."""
-        self._set(arm_positions)
-        pose = self._configuration.get_transform_frame_to_world("tool0", "body")
-        rotation = pose.rotation().as_matrix()
-        return pose.translation(), float(np.arctan2(rotation[1, 1], rotation[0, 1]) - np.pi / 2)
-
-    def solve(
-        self, arm_positions: NDArray[np.float64], position: NDArray[np.float64], yaw: float
-    ) -> NDArray[np.float64]:
-        """Find joint positions that put the tool, pointing down, at a place.
-
-        Args:
-            arm_positions: Where the search starts, rad, [6].
-            position: Tool position in the base frame, m, [3].
-            yaw: Rotation of the gripper about the vertical, rad; 0 opens it along y.
-
-        Returns:
-            Joint positions, rad, [6].
-        """
-        self._set(arm_positions)
-        down = np.diag([-1.0, 1.0, -1.0])
-        cos, sin = np.cos(yaw), np.sin(yaw)
-        rotation = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ down
-        self._task.set_target(
-            mink.SE3.from_rotation_and_translation(mink.SO3.from_matrix(rotation), position)
-        )
-        for _ in range(_IK_STEPS):
-            velocity = mink.solve_ik(
-                self._configuration, [self._task], 1.0, "daqp", damping=1e-4, limits=self._limits
-            )
-            velocity[self._fingers] = 0.0
-            self._configuration.integrate_inplace(velocity, 1.0)
-            if np.abs(velocity).max() < 1e-5:
-                break
-        return self._configuration.q[self._arm].copy()
-
-    def _set(self, arm_positions: NDArray[np.float64]) -> None:
-        q = self._configuration.q.copy()
-        q[self._arm] = arm_positions
-        self._configuration.update(q)
+_START_PROBABILITIES = {"home": 0.4, "anywhere": 0.25, "near": 0.35}
+_START_DRAWS = 50
 
 
 class ScriptedExpert:
     """Chooses the next joint target of an episode from the true poses in the simulation."""
 
+    time_limit_s: ClassVar[float] = 8.0
+    hold_steps: ClassVar[int] = 6
+
     def __init__(self, sim: TabletopSim) -> None:
         """Watch a simulation."""
         self._sim = sim
         self._kinematics = ArmKinematics()
+        self._places = ArmPlaces(sim)
+
+    def choose_start(self, rng: np.random.Generator) -> tuple[str, NDArray[np.float64] | None]:
+        """Choose where a demonstration starts.
+
+        Many start away from home: what an imitating policy does a little wrong takes it to such
+        places, and there the expert shows the way back.
+
+        Returns:
+            'home', 'anywhere' or 'near', and joint positions [7]; None for home.
+        """
+        kinds = list(_START_PROBABILITIES)
+        start = str(rng.choice(kinds, p=list(_START_PROBABILITIES.values())))
+        if start == "home":
+            return start, None
+        target = self._sim.task_status().target
+        for _ in range(_START_DRAWS):
+            if start == "anywhere":
+                positions = self._places.anywhere(rng)
+            else:
+                positions = self._places.near_block(rng, target)
+            self._sim.set_joint_positions(positions)
+            if not self._sim.arm_in_contact():
+                return start, positions
+        return start, None
 
     def act(self, command: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the joint target to be reached at the next action step.

@@ -9,13 +9,14 @@ Units are metres, radians and seconds; the base frame has x forward, y left, z u
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import ConfigError, ShapeError
+from vla_core.sim.tasks import RENDER_SIZE, TIMESTEP_S, TaskStatus
 
 try:
     import mujoco
@@ -38,8 +39,6 @@ COLOURS = {
     "blue": (0.12, 0.25, 0.85, 1.0),
 }
 HOME = np.array([0.0, 0.11231, 1.56362, 0.0, 1.46566, 0.0, 0.04])
-TIMESTEP_S = 0.002
-RENDER_SIZE = 192
 BLOCK_SIZE_M = 0.04
 SUCCESS_HEIGHT_M = 0.05
 SUCCESS_HOLD_S = 0.5
@@ -49,25 +48,6 @@ _BLOCK_Y_M = (-0.18, 0.18)
 _MIN_SEPARATION_M = 0.10
 _WRIST_CAMERA_FOVY_DEG = 68.0
 _GRIPPER_FORCE_N = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskStatus:
-    """How far the episode's task has come.
-
-    Attributes:
-        target: Colour of the block to lift.
-        lifted_m: Height of each block above its resting place, by colour [m].
-        held_s: Time for which the target alone has been at least SUCCESS_HEIGHT_M up [s].
-        success: The target was held for SUCCESS_HOLD_S with no other block lifted.
-        failed: A block other than the target was lifted by SUCCESS_HEIGHT_M.
-    """
-
-    target: str
-    lifted_m: dict[str, float]
-    held_s: float
-    success: bool
-    failed: bool
 
 
 INSTRUCTIONS = (
@@ -144,7 +124,13 @@ def _add_servo(spec: mujoco.MjSpec, joint: str, *, kp: float, kv: float, force: 
 
 
 class TabletopSim:
-    """Steps the physics, renders the cameras and judges the task."""
+    """Steps the physics, renders the cameras and judges the task: lift the named block alone."""
+
+    joints: ClassVar[tuple[str, ...]] = JOINTS
+    cameras: ClassVar[tuple[str, ...]] = CAMERAS
+    targets: ClassVar[tuple[str, ...]] = tuple(COLOURS)
+    home: ClassVar[NDArray[np.float64]] = HOME
+    time_limit_s: ClassVar[float] = 20.0
 
     def __init__(self, render_size: int = RENDER_SIZE) -> None:
         """Build the model; the renderer is created at the first render.
@@ -175,8 +161,12 @@ class TabletopSim:
         self._target = "red"
         self._held_s = 0.0
         self._success = False
-        self._failed = False
+        self._failure = ""
         self.reset(0)
+
+    def wordings(self, target: str) -> tuple[str, ...]:
+        """Return every instruction that names a block's colour; the first is the plain one."""
+        return tuple(wording.format(colour=target) for wording in INSTRUCTIONS)
 
     def reset(self, seed: int, target: str | None = None) -> str:
         """Put the arm at home and the blocks at random poses.
@@ -206,7 +196,7 @@ class TabletopSim:
         self._target = target or drawn
         self._held_s = 0.0
         self._success = False
-        self._failed = False
+        self._failure = ""
         mujoco.mj_forward(self.model, self.data)
         return self._target
 
@@ -304,9 +294,8 @@ class TabletopSim:
         return TaskStatus(
             target=self._target,
             lifted_m=self._lifted(),
-            held_s=self._held_s,
             success=self._success,
-            failed=self._failed,
+            failure=self._failure,
         )
 
     def close(self) -> None:
@@ -343,11 +332,12 @@ class TabletopSim:
 
     def _judge(self, elapsed_s: float) -> None:
         lifted = self._lifted()
-        others_lifted = any(h >= SUCCESS_HEIGHT_M for c, h in lifted.items() if c != self._target)
-        self._failed = self._failed or others_lifted
+        others = [c for c, h in lifted.items() if c != self._target and h >= SUCCESS_HEIGHT_M]
+        if others and not self._failure:
+            self._failure = f"lifted the {others[0]} block"
         is_up = lifted[self._target] >= SUCCESS_HEIGHT_M
-        self._held_s = self._held_s + elapsed_s if is_up and not others_lifted else 0.0
-        self._success = self._success or (self._held_s >= SUCCESS_HOLD_S and not self._failed)
+        self._held_s = self._held_s + elapsed_s if is_up and not others else 0.0
+        self._success = self._success or (self._held_s >= SUCCESS_HOLD_S and not self._failure)
 
 
 def _sample_block_poses(rng: np.random.Generator) -> list[tuple[float, float, float]]:

@@ -147,10 +147,12 @@ class RunFolder:
 def describe_dataset(dataset: EpisodeDataset) -> dict[str, Any]:
     """Return what training.json says of the dataset.
 
-    The range of seeds, where episodes have one, tells which scenes a fair evaluation must avoid.
+    The range of seeds, where episodes have one, tells which scenes a fair evaluation must avoid;
+    the task of the simulation, where they have one, what `vla rollout` has to run.
     """
     facts = [dataset.metadata(index) for index in range(dataset.num_episodes)]
     seeds = [fact["seed"] for fact in facts if "seed" in fact]
+    tasks = {fact.get("sim_task") for fact in facts}
     return {
         "episodes": dataset.num_episodes,
         "frames": dataset.num_frames,
@@ -158,6 +160,7 @@ def describe_dataset(dataset: EpisodeDataset) -> dict[str, Any]:
         "robot": dataset.robot_type,
         "instructions": len(set(dataset.tasks)),
         "seeds": [min(seeds), max(seeds)] if seeds else None,
+        "sim_task": tasks.pop() if len(tasks) == 1 else None,
     }
 
 

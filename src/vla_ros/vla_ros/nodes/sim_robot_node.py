@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Publish the simulated table-top arm as a robot: joint states and cameras out, commands in.
+"""Publish the simulated robot of a task: joint states and cameras out, commands in.
 
 Physics follows the wall clock in steps of 2 ms; the stamps are the times of the physics. Every
 trajectory goes through a model of joint_trajectory_controller, which rejects what the real one
@@ -21,6 +21,7 @@ from vla_msgs.srv import ResetEpisode
 
 from vla_core.errors import ConfigError, MessageError, VLAError
 from vla_core.processing.contract import RobotContract, load_contract
+from vla_core.sim.tasks import TIMESTEP_S, get_task
 from vla_core.sim.trajectory_controller import TrajectoryController, TrajectoryRejectedError
 from vla_ros.conversions import (
     camera_info_message,
@@ -56,18 +57,16 @@ class SimRobotNode(Node):
 
     def __init__(self) -> None:
         super().__init__("sim_robot_node")
-        # Where OpenGL is missing this import fails, and main says so.
-        from vla_core.sim import scene
-
-        self._scene = scene
-        self._timestep_ns = round(scene.TIMESTEP_S * 1e9)
+        self._timestep_ns = round(TIMESTEP_S * 1e9)
         self.parameters = declare_parameters(self, SimRobotParameters)
         contract = load_contract(self.parameters.contract)
-        self._render_size = _check_contract(contract, scene.JOINTS, scene.CAMERAS)
-        self._sim = scene.TabletopSim(self._render_size)
+        task = get_task(self.parameters.task)
+        kind = task.simulation_class()
+        self._render_size = _check_contract(contract, kind.joints, kind.cameras)
+        self._sim = kind(self._render_size)
         self._controller = TrajectoryController(
-            scene.JOINTS,
-            scene.HOME,
+            kind.joints,
+            kind.home,
             distro=self.parameters.controller_distro,
             interpolate_from_desired_state=self.parameters.interpolate_from_desired_state,
         )
@@ -117,7 +116,7 @@ class SimRobotNode(Node):
         self._trajectories: PolledSubscription[JointTrajectory] | None = None
         if contract.command.output == "forward_position":
             # Another order than the policy's, as with real controllers: it has to be asked for.
-            self._forward = SimForwardController(self, topic, self._scene.JOINTS[::-1])
+            self._forward = SimForwardController(self, topic, self._sim.joints[::-1])
         else:
             # The real controller's reader has the system default, which is best effort, depth 1.
             self._trajectories = PolledSubscription(
@@ -176,7 +175,7 @@ class SimRobotNode(Node):
     def _publish_joint_states(self) -> None:
         self._joint_states.publish(
             joint_state_message(
-                self._scene.JOINTS,
+                self._sim.joints,
                 self._sim.joint_positions(),
                 self._sim.joint_velocities(),
                 stamp_ns=self._physics_ns,
@@ -225,7 +224,7 @@ class SimRobotNode(Node):
             response.success, response.message = False, str(error)
         else:
             response.success = True
-            response.instruction = self._scene.instruction(response.target)
+            response.instruction = self._sim.wordings(response.target)[0]
             self.get_logger().info(
                 f"episode {self._episode}: seed {request.seed}, {response.instruction!r}"
             )
@@ -233,7 +232,7 @@ class SimRobotNode(Node):
 
     def _reset_episode(self, seed: int, target: str) -> str:
         drawn = self._sim.reset(seed, target or None)
-        self._controller.hold(self._scene.HOME)
+        self._controller.hold(self._sim.home)
         self._seed = seed
         self._episode += 1
         self._reset_ns = self._physics_ns
