@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from vla_core.evaluation.recording import Recording
+from vla_core.dataset.recording import Recording
 from vla_core.processing.messages import time_ns
 
 TIERS = {

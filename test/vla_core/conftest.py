@@ -1,14 +1,29 @@
 # SPDX-License-Identifier: MIT
-"""What published VLMs look like on the disk, in small."""
+"""What published VLMs look like on the disk, in small, and the bags of a small robot."""
 
+import importlib.util
 import json
 import socket
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 DINO = "vision_backbone.featurizer"
 SIGLIP = "vision_backbone.fused_featurizer"
+
+
+@pytest.fixture(scope="session")
+def bags():
+    """Return the module ``bags.py`` beside this file, which makes messages and bags."""
+    specification = importlib.util.spec_from_file_location(
+        "test_bags", Path(__file__).with_name("bags.py")
+    )
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module
+    specification.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

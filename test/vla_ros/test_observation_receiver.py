@@ -15,9 +15,9 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Float64
 
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.gaps import Gap, GapCause
 from vla_core.types import Observation
 from vla_ros.conversions import image_message, sensor_publisher_qos, time_message
-from vla_ros.gaps import Gap, GapCause
 from vla_ros.node_clock import NodeClock
 from vla_ros.observation_receiver import ObservationReceiver
 

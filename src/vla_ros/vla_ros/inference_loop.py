@@ -21,6 +21,7 @@ from vla_msgs.msg import ActionChunk, CommandStatus, PolicyStatus
 from vla_core.errors import VLAError
 from vla_core.inference.real_time_chunking import RealTimeChunking
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.gaps import Gap
 from vla_core.processing.messages import stamp_ns
 from vla_core.types import Observation
 from vla_ros.conversions import (
@@ -30,7 +31,6 @@ from vla_ros.conversions import (
     revocation_message,
 )
 from vla_ros.diagnostics import Measurements
-from vla_ros.gaps import Gap
 from vla_ros.node_clock import NodeClock
 from vla_ros.observation_receiver import ObservationReceiver
 from vla_ros.parameters import PolicyParameters

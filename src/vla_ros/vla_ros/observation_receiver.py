@@ -12,13 +12,13 @@ from typing import Any
 from rclpy.node import Node
 
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.gaps import Gap, GapCause
+from vla_core.processing.observation_buffer import ObservationBuffer
 from vla_core.types import Observation
 from vla_ros.conversions import sensor_subscription_qos
-from vla_ros.gaps import Gap, GapCause
 from vla_ros.joint_state_subscriptions import JointStateSubscriptions
 from vla_ros.message_types import INPUT_MESSAGE_TYPES, camera_message_type
 from vla_ros.node_clock import CLOCK_TOPIC, NodeClock
-from vla_ros.observation_buffer import ObservationBuffer
 from vla_ros.polled_subscription import PolledSubscription
 
 _POLL_PERIOD_S = 0.002

@@ -13,10 +13,10 @@ from vla_msgs.msg import ActionChunk
 from vla_msgs.msg import LatentPlan as LatentPlanMessage
 
 from vla_core.errors import MessageError, PlanError
+from vla_core.processing.gaps import Gap, GapCause
 from vla_core.processing.messages import stamp_ns as message_stamp_ns
 from vla_core.types import LatentPlan, Observation
 from vla_ros.conversions import command_qos, time_message
-from vla_ros.gaps import Gap, GapCause
 from vla_ros.polled_subscription import PolledSubscription
 
 if TYPE_CHECKING:

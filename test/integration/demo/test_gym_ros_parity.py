@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vla_core.evaluation.recording import Recording
+from vla_core.dataset.recording import Recording
 from vla_core.inference.policy import Policy
 from vla_core.processing.contract import load_contract
 from vla_core.processing.image_encodings import image_from_message

@@ -9,11 +9,11 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
+from vla_core.dataset.recording import Recording
 from vla_core.errors import DatasetError
 from vla_core.evaluation.bag_statistics import BagStatistics, find_interruptions
 from vla_core.evaluation.frames import iter_frames
 from vla_core.evaluation.recorded_run import RecordedRun
-from vla_core.evaluation.recording import Recording
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from vla_core.dataset.recording import Recording
 from vla_core.evaluation.captions import (
     INK,
     MUTED,
@@ -20,7 +21,6 @@ from vla_core.evaluation.captions import (
 from vla_core.evaluation.episodes import EpisodeResult
 from vla_core.evaluation.frames import Frame, iter_frames
 from vla_core.evaluation.recorded_run import RecordedRun
-from vla_core.evaluation.recording import Recording
 from vla_core.processing.contract import RobotContract
 
 _TILE_PX = 150

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.evaluation.recording import Recording
+from vla_core.dataset.recording import Recording
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.frames import frame_from_message
 from vla_core.processing.messages import stamp_ns

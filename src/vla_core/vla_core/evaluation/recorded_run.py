@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.evaluation.recording import Recording
+from vla_core.dataset.recording import Recording
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.messages import joint_positions_from_message, stamp_ns, time_ns
 

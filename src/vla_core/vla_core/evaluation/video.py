@@ -9,6 +9,7 @@ from pathlib import Path
 import av
 from PIL import Image, ImageDraw
 
+from vla_core.dataset.recording import Recording
 from vla_core.evaluation.captions import (
     INK,
     MUTED,
@@ -19,7 +20,6 @@ from vla_core.evaluation.captions import (
 )
 from vla_core.evaluation.episodes import EpisodeResult
 from vla_core.evaluation.frames import Frame, iter_frames
-from vla_core.evaluation.recording import Recording
 from vla_core.processing.contract import RobotContract
 
 TILE_PX = 384

@@ -21,9 +21,9 @@ from vla_msgs.msg import LatentPlan, PolicyStatus
 
 from vla_core.errors import VLAError
 from vla_core.processing.contract import load_contract
+from vla_core.processing.gaps import Gap
 from vla_core.types import Observation
 from vla_ros.conversions import POLICY_STATE_NAMES, command_qos, status_qos, time_message
-from vla_ros.gaps import Gap
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.node_clock import NodeClock

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from vla_ros.gaps import Gap, GapCause, GapError
+from vla_core.processing.gaps import Gap, GapCause, GapError
 
 # One late or repeated message may be a hiccup of the network; more are how the source is.
 _NUM_IN_A_ROW = 2

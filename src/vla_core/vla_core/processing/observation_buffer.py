@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_core.processing.camera_frames import CameraFrames
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.gaps import Gap, GapError
+from vla_core.processing.source_watch import SourceWatch
+from vla_core.processing.state_sources import StateSources
 from vla_core.types import EarlierStep, Observation
-from vla_ros.camera_frames import CameraFrames
-from vla_ros.gaps import Gap, GapError
-from vla_ros.source_watch import SourceWatch
-from vla_ros.state_sources import StateSources
 
 # Frames of the other cameras may come this much after, and before, that of the reference camera.
 _FRAMES_SPAN_S = 0.25

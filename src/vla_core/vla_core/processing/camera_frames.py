@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from vla_core.errors import MessageError
 from vla_core.processing.contract import CameraContract
 from vla_core.processing.frames import frame_from_message
+from vla_core.processing.gaps import GapCause
 from vla_core.processing.messages import stamp_ns
+from vla_core.processing.source_watch import SourceWatch
 from vla_core.processing.stamped_ring import StampedRing
-from vla_ros.gaps import GapCause
-from vla_ros.source_watch import SourceWatch
 
 _CAPACITY = 128
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.gaps import Gap, GapCause
+from vla_core.processing.observation_buffer import ObservationBuffer
 from vla_core.types import Observation
-from vla_ros.gaps import Gap, GapCause
-from vla_ros.observation_buffer import ObservationBuffer
 
 NOW_NS = 1_000_000_000_000
 MS = 1_000_000

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from vla_core.errors import MessageError
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.gaps import GapCause
 from vla_core.processing.input_history import InputHistory
 from vla_core.processing.joint_history import JointHistory
 from vla_core.processing.messages import stamp_ns
+from vla_core.processing.source_watch import SourceWatch
 from vla_core.processing.value_checks import quoted
-from vla_ros.gaps import GapCause
-from vla_ros.source_watch import SourceWatch
 
 
 class StateSources:

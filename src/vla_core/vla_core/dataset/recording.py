@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: MIT
+"""Read a rosbag2 recording without ROS: MCAP or SQLite, compressed or split.
+
+The definitions of the messages are in the bag; for old SQLite bags, which have none, those of the
+standard packages are used. Messages stream: memory does not grow with the bag.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.highlevel import AnyReader
+from rosbags.typesys import Stores, get_typestore
+
+from vla_core.dataset.lazy_message import LazyMessage
+from vla_core.errors import DatasetError
+from vla_core.processing.messages import time_ns
+
+_STORAGE_SUFFIXES = (".mcap", ".db3")
+_MEND = (
+    "It is no bag, or was cut off or damaged; `mcap recover FILE -o MENDED` saves what an MCAP "
+    "file still holds, `sqlite3 FILE .recover` what a .db3 file does."
+)
+
+
+class Recording:
+    """An open recording; use it in a `with` statement.
+
+    Args:
+        path: Folder of the recording, or one of its storage files.
+
+    Raises:
+        DatasetError: There is no recording.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._reader = AnyReader(
+                _storages(self.path), default_typestore=get_typestore(Stores.LATEST)
+            )
+        # rosbags raises whatever its parsers trip over.
+        except Exception as error:
+            raise DatasetError(f"bag '{path}' cannot be opened: {error}. {_MEND}") from error
+
+    def __enter__(self) -> Recording:
+        """Open the recording."""
+        try:
+            self._reader.open()
+        except Exception as error:
+            raise DatasetError(f"bag '{self.path}' cannot be read: {error}. {_MEND}") from error
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the recording."""
+        self._reader.close()
+
+    @property
+    def duration_s(self) -> float:
+        """Time between the first and the last message; 0 without one."""
+        return self._reader.duration / 1e9 if self._reader.message_count else 0.0
+
+    @property
+    def message_counts(self) -> dict[str, int]:
+        """Number of messages by absolute topic."""
+        counts = {topic: info.msgcount for topic, info in self._reader.topics.items()}
+        return dict(sorted(counts.items()))
+
+    @property
+    def message_types(self) -> dict[str, str]:
+        """Type by absolute topic, such as 'sensor_msgs/msg/Image'; '' where it changes."""
+        types = {topic: info.msgtype or "" for topic, info in self._reader.topics.items()}
+        return dict(sorted(types.items()))
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What recorder_node noted about an episode: instruction, success, lost messages."""
+        storage: Any = self._reader.readers[0].storage  # type: ignore[union-attr]
+        text = (storage.metadata.custom or {}).get("vla_ros")
+        return dict(json.loads(text)) if text else {}
+
+    def topic(self, name: str) -> str:
+        """Find the one topic with a relative name, in whatever namespace it was recorded.
+
+        Args:
+            name: Relative topic such as 'front_camera/image_raw', or an absolute one.
+
+        Returns:
+            The absolute topic.
+
+        Raises:
+            DatasetError: No topic, or more than one, has the name.
+        """
+        found = self.find_topics(name)
+        return self._only(found, f"topic '{name}'")
+
+    def find_topics(self, name: str) -> list[str]:
+        """Return the absolute topics with a name, relative to any namespace."""
+        if name in self._reader.topics:
+            return [name]
+        if name.startswith("/"):
+            return []
+        return [topic for topic in self._reader.topics if topic.endswith(f"/{name}")]
+
+    def topic_of_type(self, message_type: str) -> str:
+        """Find the one topic that carries a type such as 'vla_msgs/msg/ActionChunk'.
+
+        Raises:
+            DatasetError: No topic, or more than one, carries the type.
+        """
+        topics = [t for t, info in self._reader.topics.items() if info.msgtype == message_type]
+        return self._only(topics, f"topic of type {message_type}")
+
+    def messages(
+        self, *topics: str, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[tuple[str, Any]]:
+        """Iterate over messages in the order in which they were recorded.
+
+        Args:
+            topics: Absolute topics to read.
+            start_ns: Leave out what was received before, on the recorder's clock.
+            stop_ns: Leave out what was received at this time or later.
+
+        Yields:
+            The absolute topic and the message.
+
+        Raises:
+            DatasetError: The bag is damaged.
+        """
+        for connection, _, data in self._raw(topics, start_ns, stop_ns):
+            yield connection.topic, self._reader.deserialize(data, connection.msgtype)
+
+    def lazy_messages(self, *topics: str) -> Iterator[tuple[str, int, LazyMessage]]:
+        """Iterate over messages of which only those that are used are decoded.
+
+        Args:
+            topics: Absolute topics to read.
+
+        Yields:
+            The absolute topic, the time at which the recorder received the message, in ns, and
+            the message.
+
+        Raises:
+            DatasetError: The bag is damaged.
+        """
+        stamped: dict[str, bool] = {}
+        for connection, received_ns, data in self._raw(topics):
+            kind = connection.msgtype
+            if kind not in stamped:
+                stamped[kind] = self._begins_with_header(kind)
+            message = LazyMessage(data, kind, self._reader.deserialize, stamped[kind])
+            yield connection.topic, received_ns, message
+
+    def receive_times_ns(self, topic: str) -> NDArray[np.int64]:
+        """Return when the recorder received each message of an absolute topic, int64 [M]."""
+        times = [received_ns for _, received_ns, _ in self._raw([topic])]
+        return np.array(times, dtype=np.int64)
+
+    def _raw(self, topics: Any, *span: int | None) -> Iterator[tuple[Any, int, bytes]]:
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        if not connections:
+            return
+        messages = self._reader.messages(connections, *span)
+        last = "its beginning"
+        while True:
+            try:
+                found = next(messages, None)
+            except Exception as error:
+                raise DatasetError(
+                    f"bag '{self.path}' cannot be read after {last}: {error}. {_MEND}"
+                ) from error
+            if found is None:
+                return
+            last = f"a message of {found[0].topic} received at {found[1] / 1e9:.3f} s"
+            yield found
+
+    def _begins_with_header(self, kind: str) -> bool:
+        fields = self._reader.typestore.fielddefs[kind][1]
+        return bool(fields) and fields[0][0] == "header"
+
+    def _only(self, found: list[str], wanted: str) -> str:
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise DatasetError(f"{self.path} has more than one {wanted}: {', '.join(found)}.")
+        known = ", ".join(sorted(self._reader.topics)) or "none"
+        raise DatasetError(f"{self.path} has no {wanted}; recorded topics: {known}.")
+
+
+def stamp_or_none(message: Any) -> int | None:
+    """Return the header stamp of a message in nanoseconds, None without a header or a time.
+
+    Trajectories that begin at once have the stamp zero.
+    """
+    header = getattr(message, "header", None)
+    return None if header is None else time_ns(header.stamp) or None
+
+
+def _storages(path: Path) -> list[Path]:
+    """Return what rosbags is to open: the folder, or its files where metadata.yaml is missing.
+
+    Raises:
+        FileNotFoundError: There is nothing to open.
+    """
+    if not path.is_dir() or (path / "metadata.yaml").is_file():
+        return [path]
+    files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+    if not files:
+        raise FileNotFoundError(
+            f"the folder holds neither metadata.yaml nor a {' or '.join(_STORAGE_SUFFIXES)} file"
+        )
+    return files
