@@ -11,7 +11,7 @@ from vla_core.processing.contract_check import check_contract
 from vla_core.processing.urdf import parse_urdf
 
 SIMULATED = ("sim", "sim_200hz")
-REAL = [name for name in available_contracts() if name not in SIMULATED]
+REAL = [name for name in available_contracts() if name not in (*SIMULATED, "sim_bimanual")]
 each_contract = pytest.mark.parametrize("name", available_contracts())
 each_real_robot = pytest.mark.parametrize("name", REAL)
 
@@ -87,6 +87,15 @@ def test_a_simulated_robot_is_within_its_urdf(name):
     assert result.contradictions == ()
     assert result.notes == ()
     assert None not in result.joints.values()
+
+
+def test_both_arms_of_the_simulation_are_the_single_arm():
+    pair, single = load_contract("sim_bimanual"), load_contract("sim")
+    for side in ("left_", "right_"):
+        for joint in single.state.joints:
+            assert pair.limits[side + joint] == single.limits[joint]
+        mine = tuple(side + joint for joint in single.state.joints)
+        assert pair.command.topics[f"{side}arm_controller/joint_trajectory"] == mine
 
 
 def test_both_arms_of_aloha_are_the_single_arm():

@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.sim.scene import ASSETS, JOINTS
+from vla_core.sim.arm_model import ASSETS, JOINTS
 
 _IK_STEPS = 12
 

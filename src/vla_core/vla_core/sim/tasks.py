@@ -174,6 +174,13 @@ TASKS = {
             simulation="vla_core.sim.scene:TabletopSim",
             demonstrator="vla_core.sim.expert:ScriptedExpert",
         ),
+        SimTask(
+            name="hand_over",
+            description="the left arm picks up a bar and hands it to the right arm",
+            contract="sim_bimanual",
+            simulation="vla_core.sim.hand_over:HandOverSim",
+            demonstrator="vla_core.sim.hand_over_expert:HandOverExpert",
+        ),
     )
 }
 
