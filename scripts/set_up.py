@@ -48,6 +48,9 @@ def main() -> int:
                 steps.run()
             else:
                 print("set-up: nothing has changed.", flush=True)
+                asked = "python{}.{}".format(*sys.version_info[:2])
+                if not (ROOT / ".venv/lib" / asked).is_dir():
+                    print(f"set-up: .venv keeps the Python it has; for {asked}: rm -rf .venv")
         except SetupError as error:
             print(f"\nset-up: {error}", file=sys.stderr)
             return 1

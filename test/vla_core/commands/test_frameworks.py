@@ -42,7 +42,7 @@ def test_nothing_is_cut_off_on_a_narrow_terminal(capsys, monkeypatch):
     assert run("openvla", "--runs", 1) == 0
     shown = capsys.readouterr().out
     assert "\u2026" not in shown
-    for part in ("framework", "parameters", "trained", "presets", "actions", "latency", "p95"):
+    for part in ("framework", "parameters", "trainable", "presets", "actions", "latency", "p95"):
         assert part in shown.splitlines()[0]
 
 

@@ -56,6 +56,7 @@ def test_help_lists_every_argument_with_its_default(capsys):
         assert f"--{argument.name.replace('_', '-')}" in text
         assert " ".join(argument.description.split()) in text
     assert "Default: pick up the red block." in text
+    assert text.count("--checkpoint") == 2  # in the usage and in the list
 
 
 def test_unknown_graph_is_one_line_that_names_the_known(capsys):

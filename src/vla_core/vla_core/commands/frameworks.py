@@ -157,7 +157,7 @@ def make_table(rows: list[dict[str, Any]], *, with_summary: bool) -> Table:
     if with_summary:
         table.add_column("what it is")
     table.add_column("parameters", justify="right", no_wrap=True)
-    table.add_column("trained", justify="right", no_wrap=True)
+    table.add_column("trainable", justify="right", no_wrap=True)
     table.add_column("presets")
     table.add_column("actions", justify="right", no_wrap=True)
     table.add_column("latency", justify="right", no_wrap=True)

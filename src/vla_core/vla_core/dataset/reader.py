@@ -190,7 +190,8 @@ class EpisodeDataset:
                     f"lies in '{partial}'; resume or delete it."
                 )
             raise DatasetError(
-                f"'{self.root}' is no LeRobotDataset: '{lerobot.INFO_PATH}' is missing."
+                f"'{self.root}' is no LeRobotDataset: '{lerobot.INFO_PATH}' is missing. Name the "
+                f"folder of one, or record it: vla record-sim --output {self.root}"
             )
         try:
             info = json.loads(path.read_text(encoding="utf-8"))

@@ -77,9 +77,9 @@ def parse_overrides(graph: GraphSpec, words: Sequence[str]) -> dict[str, str]:
     )
     for argument in graph.arguments:
         default = argument.default or "empty"
+        dashed, spelled = f"--{argument.name.replace('_', '-')}", f"--{argument.name}"
         parser.add_argument(
-            f"--{argument.name.replace('_', '-')}",
-            f"--{argument.name}",
+            *dict.fromkeys((dashed, spelled)),
             dest=argument.name,
             choices=argument.choices or None,
             metavar=None if argument.choices else "VALUE",
