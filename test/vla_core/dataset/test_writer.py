@@ -121,9 +121,9 @@ def test_exception_during_recording_leaves_no_dataset(tmp_path, features, make_e
 def test_damaged_staged_episode_is_named(tmp_path, features, make_episode):
     writer = EpisodeWriter(tmp_path / "data", fps=10, features=features)
     writer.add_episode(**make_episode(0))
-    staged = tmp_path / "data.partial/staged/episode-000000.parquet"
+    staged = tmp_path / "data.partial/staged/episode-000000/frames.parquet"
     staged.write_bytes(staged.read_bytes()[:100])
-    with pytest.raises(DatasetError, match=r"episode-000000\.parquet' is damaged"):
+    with pytest.raises(DatasetError, match=r"frames\.parquet' is damaged"):
         writer.finish()
     assert not (tmp_path / "data").exists()
 

@@ -175,9 +175,8 @@ class BagObservations:
             DatasetError: The bag is damaged or, if strict, a message cannot be used.
         """
         handlers = self._sources.handlers
-        self.statistics = {
-            topic: TopicStatistics() for topic in sorted({*handlers, *self._mark.topics})
-        }
+        topics = sorted({*handlers, *self._mark.topics})
+        self.statistics.update({topic: TopicStatistics() for topic in topics})
         for topic, received_ns, message in self.recording.lazy_messages(*self.statistics):
             stamp_ns = stamp_or_none(message)
             self.statistics[topic].add(received_ns, stamp_ns)

@@ -4,14 +4,15 @@
 Source: https://huggingface.co/docs/lerobot/lerobot-dataset-v3. A dataset is a folder with
 ``meta/info.json``, ``meta/stats.json``, ``meta/tasks.parquet``, one row per episode below
 ``meta/episodes`` and one row per frame below ``data``. Many episodes share one file. Images lie as
-PNG in the parquet files, in the struct that Hugging Face ``datasets`` calls an Image.
+PNG in the parquet files, in the struct that Hugging Face ``datasets`` calls an Image, or as MP4
+below ``videos``.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ STATS_PATH = Path("meta/stats.json")
 TASKS_PATH = Path("meta/tasks.parquet")
 EPISODES_FOLDER = Path("meta/episodes")
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 
 STATE = "observation.state"
@@ -55,11 +57,13 @@ class Feature:
         dtype: ``'image'`` (PNG), ``'video'``, or a numpy dtype name.
         shape: Shape of one frame's value; ``(1,)`` is stored as a scalar.
         names: Names of the dimensions or of the values, or None.
+        info: What else ``info.json`` says, such as the codec of a video.
     """
 
     dtype: str
     shape: tuple[int, ...]
     names: tuple[str, ...] | None = None
+    info: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def arrow_type(self) -> pa.DataType:
@@ -83,7 +87,8 @@ class Feature:
     def to_dict(self) -> dict[str, Any]:
         """Return the entry of this feature in ``info.json``."""
         names = None if self.names is None else list(self.names)
-        return {"dtype": self.dtype, "shape": list(self.shape), "names": names}
+        info = {"info": dict(self.info)} if self.info else {}
+        return {"dtype": self.dtype, "shape": list(self.shape), "names": names, **info}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Feature:
@@ -98,6 +103,7 @@ class Feature:
             dtype=str(data["dtype"]),
             shape=tuple(int(size) for size in data["shape"]),
             names=None if names is None else tuple(str(name) for name in names),
+            info=data.get("info") or {},
         )
 
 
@@ -110,15 +116,16 @@ INDEX_FEATURES: dict[str, Feature] = {
 }
 
 
-def features_from_contract(contract: RobotContract) -> dict[str, Feature]:
+def features_from_contract(contract: RobotContract, storage: str = "image") -> dict[str, Feature]:
     """Return the columns that an episode of this robot has: images, state and action.
 
     Args:
         contract: Gives cameras and their sizes, and the values of state and action in order.
+        storage: How frames are stored: ``image`` (PNG, without loss) or ``video`` (MP4).
     """
     features = {
         f"{IMAGE_PREFIX}{name}": Feature(
-            "image", (camera.height, camera.width, 3), ("height", "width", "channels")
+            storage, (camera.height, camera.width, 3), ("height", "width", "channels")
         )
         for name, camera in contract.cameras.items()
     }
@@ -127,16 +134,25 @@ def features_from_contract(contract: RobotContract) -> dict[str, Feature]:
     return features
 
 
+def is_camera(feature: Feature) -> bool:
+    """Return whether a column holds frames."""
+    return feature.dtype in ("image", "video")
+
+
 def camera_names(features: Mapping[str, Feature]) -> list[str]:
     """Return the names of the cameras among the features, in order."""
     return [key[len(IMAGE_PREFIX) :] for key in features if key.startswith(IMAGE_PREFIX)]
 
 
 def frame_schema(features: Mapping[str, Feature]) -> pa.Schema:
-    """Return the parquet schema of frames, with the metadata that LeRobot's loader reads."""
-    hugging_face = {key: feature.hugging_face_type for key, feature in features.items()}
+    """Return the parquet schema of frames, with the metadata that LeRobot's loader reads.
+
+    Videos have no column there.
+    """
+    stored = {key: feature for key, feature in features.items() if feature.dtype != "video"}
+    hugging_face = {key: feature.hugging_face_type for key, feature in stored.items()}
     return pa.schema(
-        [pa.field(key, feature.arrow_type) for key, feature in features.items()],
+        [pa.field(key, feature.arrow_type) for key, feature in stored.items()],
         metadata={"huggingface": json.dumps({"info": {"features": hugging_face}})},
     )
 
@@ -204,9 +220,9 @@ def check_features(features: Mapping[str, Feature]) -> None:
                 f"{', '.join(INDEX_FEATURES)}, which the writer adds."
             )
         is_image = key.startswith(IMAGE_PREFIX)
-        fits = feature.dtype == "image" if is_image else feature.dtype not in ("image", "video")
+        fits = is_camera(feature) == is_image
         if not fits or len(feature.shape) != (3 if is_image else 1):
             raise DatasetError(
                 f"feature '{key}' has dtype '{feature.dtype}' and shape {feature.shape}; this "
-                f"writer stores '{IMAGE_PREFIX}<camera>' as image [H, W, 3] and vectors [D]."
+                f"writer stores '{IMAGE_PREFIX}<camera>' as image or video [H, W, 3], vectors [D]."
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from numpy.typing import NDArray
 
 from vla_core.dataset import format as lerobot
 from vla_core.dataset.format import Feature
+from vla_core.dataset.staging import (
+    FRAMES_NAME,
+    read_record,
+    read_staged_frames,
+    video_file,
+)
 from vla_core.dataset.statistics import image_statistics, vector_statistics
-from vla_core.errors import DatasetError
-
-EPISODE_KEY = b"vla_episode"
 
 
 def gather_episodes(
@@ -29,7 +33,7 @@ def gather_episodes(
 
     Args:
         root: Folder that becomes the dataset.
-        staged: One parquet file per episode, in order.
+        staged: The folder of each episode, in order.
         features: Columns of the staged files.
         info: Content of ``info.json``; its totals are filled in.
 
@@ -37,21 +41,6 @@ def gather_episodes(
         DatasetError: A staged file is damaged.
     """
     _Gathering(root, dict(features), info).run(staged)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """Return task, extra facts and histograms of a staged episode.
-
-    Raises:
-        DatasetError: The file is damaged.
-    """
-    try:
-        record: dict[str, Any] = json.loads(pq.read_schema(path).metadata[EPISODE_KEY])
-    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(
-            f"staged episode '{path}' is damaged: {error}; delete it and record it again."
-        ) from error
-    return record
 
 
 class _Gathering:
@@ -74,13 +63,14 @@ class _Gathering:
         size, writer = 0, None
         try:
             for path in staged:
-                if writer is not None and size + path.stat().st_size > limit:
+                num_bytes = (path / FRAMES_NAME).stat().st_size
+                if writer is not None and size + num_bytes > limit:
                     writer.close()
                     size, writer, where = 0, None, lerobot.next_file(*where)
                 if writer is None:
                     writer = self._open_data_file(where)
                 writer.write_table(self._add(path, where))
-                size += path.stat().st_size
+                size += num_bytes
         finally:
             if writer is not None:
                 writer.close()
@@ -95,7 +85,7 @@ class _Gathering:
 
     def _add(self, path: Path, where: tuple[int, int]) -> pa.Table:
         record = read_record(path)
-        table = pq.read_table(path)
+        table = read_staged_frames(path)
         episode = len(self._rows)
         start = self._rows[-1]["dataset_to_index"] if self._rows else 0
         frames = np.arange(len(table))
@@ -119,13 +109,35 @@ class _Gathering:
                 "meta/episodes/chunk_index": 0,
                 "meta/episodes/file_index": 0,
                 **record["extra"],
+                **self._place_videos(path, episode, len(table)),
                 **self._statistics(table, indices, record["histograms"]),
             }
         )
-        columns = [table[key] for key in self._features]
+        columns = [table[key] for key in table.column_names]
         return pa.Table.from_arrays(
             columns + [pa.array(value) for value in indices.values()], schema=self._schema
         )
+
+    def _place_videos(self, staged: Path, episode: int, num_frames: int) -> dict[str, Any]:
+        """Give an episode a video file of its own per camera, and return where it is."""
+        where: dict[str, Any] = {}
+        chunk_index, file_index = divmod(episode, lerobot.CHUNKS_SIZE)
+        for key, feature in self._features.items():
+            if feature.dtype != "video":
+                continue
+            path = self._root / lerobot.VIDEO_PATH.format(
+                video_key=key, chunk_index=chunk_index, file_index=file_index
+            )
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Not moved: an interrupted gathering begins anew.
+            _link_or_copy(video_file(staged, key), path)
+            where |= {
+                f"videos/{key}/chunk_index": chunk_index,
+                f"videos/{key}/file_index": file_index,
+                f"videos/{key}/from_timestamp": 0.0,
+                f"videos/{key}/to_timestamp": num_frames / self._info["fps"],
+            }
+        return where
 
     def _statistics(
         self,
@@ -176,6 +188,13 @@ def write_parquet(table: pa.Table, path: Path) -> None:
     temporary = path.with_name(path.name + ".tmp")
     pq.write_table(table, temporary, use_dictionary=False)
     os.replace(temporary, path)
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _write_json(data: dict[str, Any], path: Path) -> None:

@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: MIT
-"""Read a LeRobotDataset v3.0: strict about what it finds, frugal about what it loads."""
+"""Read a LeRobotDataset: strict about what it finds, frugal about what it loads."""
 
 from __future__ import annotations
 
 import io
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,13 @@ from PIL import Image
 
 from vla_core.dataset import format as lerobot
 from vla_core.dataset.format import ACTION, IMAGE_PREFIX, STATE, Feature
+from vla_core.dataset.layouts import (
+    EpisodeEntry,
+    open_parquet,
+    read_entries,
+    read_info,
+    read_table,
+)
 from vla_core.errors import DatasetError
 
 if TYPE_CHECKING:
@@ -44,18 +50,31 @@ class Episode:
 
 
 class EpisodeDataset:
-    """A dataset on disk; opening it checks every file, reading loads one episode at a time.
+    """A dataset on disk, v3.0, v2.1 or v2.0; reading loads one episode at a time.
+
+    Opening it checks every data file. A damaged episode is an error, unless the caller chooses to
+    leave damaged ones out.
 
     Args:
         root: Folder of the dataset.
+        skip_damaged: Leave out the episodes whose files are missing or cannot be read;
+            ``skipped`` names them.
+
+    Attributes:
+        root: Folder of the dataset.
+        fps: Frames per second.
+        robot_type: Name of the robot, None if unknown.
+        features: Columns.
+        skipped: What is wrong with each episode that was left out, by its number in the files.
 
     Raises:
         DatasetError: The dataset is missing, unfinished, damaged, or of another format.
     """
 
-    def __init__(self, root: str | Path) -> None:
+    def __init__(self, root: str | Path, *, skip_damaged: bool = False) -> None:
         self.root = Path(root)
-        info = self._read_info()
+        info = read_info(self.root)
+        self.version = str(info["codebase_version"])
         self.fps: int = info["fps"]
         self.robot_type: str | None = info.get("robot_type")
         self.features: dict[str, Feature] = {
@@ -63,16 +82,14 @@ class EpisodeDataset:
         }
         for key in (STATE, ACTION, *lerobot.INDEX_FEATURES):
             self._require_feature(key)
-        self._data_path: str = info["data_path"]
-        self._rows = self._read_episode_table()
         self._files: dict[Path, pq.ParquetFile] = {}
-        self._first_index: dict[Path, int] = {}
-        self._check_totals(info)
+        self.skipped: dict[int, str] = {}
+        self._entries = self._checked(read_entries(self.root, info, self.features), skip_damaged)
 
     @property
     def num_episodes(self) -> int:
         """Number of episodes."""
-        return len(self._rows)
+        return len(self._entries)
 
     @property
     def num_frames(self) -> int:
@@ -82,7 +99,12 @@ class EpisodeDataset:
     @property
     def episode_lengths(self) -> list[int]:
         """Frames of every episode."""
-        return [int(row["length"]) for row in self._rows]
+        return [entry.length for entry in self._entries]
+
+    @property
+    def episode_numbers(self) -> list[int]:
+        """Number of every episode in the files; differs from its place where some are left out."""
+        return [entry.number for entry in self._entries]
 
     @property
     def camera_names(self) -> list[str]:
@@ -92,7 +114,7 @@ class EpisodeDataset:
     @property
     def tasks(self) -> list[str]:
         """Instruction of every episode."""
-        return [str(row["tasks"][0]) for row in self._rows]
+        return [entry.task for entry in self._entries]
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -106,47 +128,60 @@ class EpisodeDataset:
         """Read one episode.
 
         Args:
-            index: Number of the episode, from 0.
+            index: Place of the episode, from 0.
 
         Raises:
             DatasetError: There is no such episode, or its frames are damaged.
         """
-        if not 0 <= index < self.num_episodes:
-            raise DatasetError(
-                f"episode {index} is not in '{self.root}', which has {self.num_episodes}."
-            )
-        image_keys = [f"{IMAGE_PREFIX}{name}" for name in self.camera_names]
-        for key in image_keys:
-            if self.features[key].dtype != "image":
-                raise DatasetError(
-                    f"feature '{key}' of '{self.root}' is stored as {self.features[key].dtype}; "
-                    "only images in parquet can be read."
-                )
-        path, table = self._read_rows(index, [*image_keys, STATE, ACTION, "episode_index"])
+        entry = self._entry(index)
+        table = self._read_rows(entry, [STATE, ACTION, "episode_index"])
         found = set(lerobot.column_to_numpy(table["episode_index"]).tolist())
-        if found != {index}:
+        if found != {entry.number}:
             raise DatasetError(
-                f"'{path}' holds frames of episodes {sorted(found)} "
-                f"where meta/episodes says {index}."
+                f"'{entry.data_file}' holds frames of episodes {sorted(found)} "
+                f"where meta/episodes says {entry.number}."
             )
-        row = self._rows[index]
+        images = {
+            name: np.empty((entry.length, *self.features[f"{IMAGE_PREFIX}{name}"].shape), np.uint8)
+            for name in self.camera_names
+        }
+        for row, frames in enumerate(self.frames(index)):
+            for name, frame in frames.items():
+                images[name][row] = frame
         return Episode(
-            images={
-                key[len(IMAGE_PREFIX) :]: self._decode(table[key], key, path) for key in image_keys
-            },
+            images=images,
             state=lerobot.column_to_numpy(table[STATE]),
             actions=lerobot.column_to_numpy(table[ACTION]),
-            task=str(row["tasks"][0]),
-            metadata=self.metadata(index),
+            task=entry.task,
+            metadata=dict(entry.metadata),
         )
+
+    def frames(
+        self, index: int, cameras: Sequence[str] | None = None
+    ) -> Iterator[dict[str, NDArray[np.uint8]]]:
+        """Decode the frames of an episode one after the other.
+
+        Args:
+            index: Place of the episode, from 0.
+            cameras: Names of the cameras; None: all.
+
+        Yields:
+            RGB frames by camera name, uint8 [H, W, 3].
+
+        Raises:
+            DatasetError: There is no such episode, or its frames are damaged.
+        """
+        entry = self._entry(index)
+        names = self.camera_names if cameras is None else list(cameras)
+        for name in names:
+            self._require_feature(f"{IMAGE_PREFIX}{name}")
+        streams = {name: self._stream(entry, f"{IMAGE_PREFIX}{name}") for name in names}
+        for _ in range(entry.length):
+            yield {name: next(stream) for name, stream in streams.items()}
 
     def metadata(self, index: int) -> dict[str, Any]:
         """Return the further facts on an episode, such as its seed, without reading its frames."""
-        return {
-            key: value
-            for key, value in self._rows[index].items()
-            if key not in lerobot.EPISODE_COLUMNS and "/" not in key and value is not None
-        }
+        return dict(self._entry(index).metadata)
 
     def column(self, key: str) -> NDArray[Any]:
         """Read a scalar or vector column of all frames, without their images.
@@ -161,9 +196,9 @@ class EpisodeDataset:
             DatasetError: There is no such column, it holds images, or a file is damaged.
         """
         self._require_feature(key)
-        if self.features[key].dtype in ("image", "video"):
+        if lerobot.is_camera(self.features[key]):
             raise DatasetError(f"'{key}' holds images; read them with episode().")
-        parts = [self._read_rows(index, [key])[1][key] for index in range(self.num_episodes)]
+        parts = [self._read_rows(entry, [key])[key] for entry in self._entries]
         return np.concatenate([lerobot.column_to_numpy(part) for part in parts])
 
     def statistics(self, key: str) -> Statistics:
@@ -180,34 +215,58 @@ class EpisodeDataset:
 
         return Statistics.from_array(self.column(key))
 
-    def _read_info(self) -> dict[str, Any]:
-        path = self.root / lerobot.INFO_PATH
-        if not path.is_file():
-            partial = lerobot.partial_path(self.root)
-            if partial.is_dir():
+    def find_damaged(self) -> Iterator[tuple[int, str]]:
+        """Decode every frame; yield each episode's place and what is wrong, '' if nothing is."""
+        for index in range(self.num_episodes):
+            try:
+                table = self._read_rows(self._entries[index], [STATE, ACTION])
+                for key in (STATE, ACTION):
+                    if not np.isfinite(lerobot.column_to_numpy(table[key])).all():
+                        raise DatasetError(f"'{key}' holds NaN or infinity.")
+                for _ in self.frames(index):
+                    pass
+            except DatasetError as error:
+                yield index, str(error)
+            else:
+                yield index, ""
+
+    def _checked(self, entries: list[EpisodeEntry], skip_damaged: bool) -> list[EpisodeEntry]:
+        """Return the episodes whose files are there; the others are skipped or an error."""
+        listed: dict[Path, int] = {}
+        for entry in entries:
+            listed[entry.data_file] = listed.get(entry.data_file, 0) + entry.length
+        broken: dict[Path, str] = {}
+        for path, num_frames in listed.items():
+            try:
+                self._open(path, num_frames)
+            except DatasetError as error:
+                if not skip_damaged:
+                    raise
+                broken[path] = str(error)
+        sound = []
+        for entry in entries:
+            missing = [part.path for part in entry.videos.values() if not part.path.is_file()]
+            if entry.data_file in broken:
+                self.skipped[entry.number] = broken[entry.data_file]
+            elif missing and skip_damaged:
+                self.skipped[entry.number] = f"video '{missing[0]}' is missing."
+            elif missing:
                 raise DatasetError(
-                    f"dataset '{self.root}' was never finished: its recording was interrupted and "
-                    f"lies in '{partial}'; resume or delete it."
+                    f"video '{missing[0]}' of episode {entry.number} is missing; restore it, or "
+                    "skip damaged episodes."
                 )
+            else:
+                sound.append(entry)
+        return sound
+
+    def _open(self, path: Path, num_frames: int) -> None:
+        file = open_parquet(path)
+        stored = file.metadata.num_rows
+        if stored != num_frames:
             raise DatasetError(
-                f"'{self.root}' is no LeRobotDataset: '{lerobot.INFO_PATH}' is missing. Name the "
-                f"folder of one, or record it: vla record-sim --output {self.root}"
+                f"'{path}' holds {stored} frames, meta/episodes lists {num_frames}."
             )
-        try:
-            info = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DatasetError(f"'{path}' is not valid JSON: {error}.") from error
-        needed = ("codebase_version", "fps", "features", "data_path", "total_episodes")
-        missing = [key for key in needed if key not in info]
-        if missing:
-            raise DatasetError(f"'{path}' lacks {', '.join(missing)}.")
-        version = str(info["codebase_version"])
-        if not version.startswith("v3."):
-            raise DatasetError(
-                f"'{path}' says codebase_version '{version}', expected v3.x; convert the dataset "
-                "with LeRobot's convert_dataset_v21_to_v30."
-            )
-        return dict(info)
+        self._files[path] = file
 
     def _require_feature(self, key: str) -> None:
         if key not in self.features:
@@ -216,61 +275,20 @@ class EpisodeDataset:
                 f"available: {', '.join(self.features)}."
             )
 
-    def _read_episode_table(self) -> list[dict[str, Any]]:
-        paths = sorted((self.root / lerobot.EPISODES_FOLDER).glob("*/*.parquet"))
-        if not paths:
-            raise DatasetError(f"'{self.root / lerobot.EPISODES_FOLDER}' holds no parquet file.")
-        if not (self.root / lerobot.TASKS_PATH).is_file():
-            raise DatasetError(f"'{self.root / lerobot.TASKS_PATH}' is missing.")
-        rows: list[dict[str, Any]] = []
-        for path in paths:
-            file = _open_parquet(path)
-            names = file.schema_arrow.names
-            missing = [key for key in lerobot.EPISODE_COLUMNS[:7] if key not in names]
-            if missing:
-                raise DatasetError(f"'{path}' lacks the columns {', '.join(missing)}.")
-            columns = [name for name in names if not name.startswith("stats/")]
-            rows += _read_table(file, path, list(range(file.num_row_groups)), columns).to_pylist()
-        rows.sort(key=lambda row: row["episode_index"])
-        if [row["episode_index"] for row in rows] != list(range(len(rows))):
-            raise DatasetError(f"'{paths[0].parent}' does not number its episodes 0, 1, 2, ...")
-        return rows
-
-    def _check_totals(self, info: dict[str, Any]) -> None:
-        if info["total_episodes"] != len(self._rows):
+    def _entry(self, index: int) -> EpisodeEntry:
+        if not 0 <= index < self.num_episodes:
             raise DatasetError(
-                f"'{self.root / lerobot.INFO_PATH}' counts {info['total_episodes']} episodes, "
-                f"meta/episodes lists {len(self._rows)}."
+                f"episode {index} is not in '{self.root}', which has {self.num_episodes}."
             )
-        listed: dict[Path, int] = {}
-        for row in self._rows:
-            path = self._data_file(row)
-            self._first_index.setdefault(path, int(row["dataset_from_index"]))
-            listed[path] = listed.get(path, 0) + int(row["length"])
-        for path, num_frames in listed.items():
-            if not path.is_file():
-                raise DatasetError(f"data file '{path}' is missing.")
-            self._files[path] = _open_parquet(path)
-            stored = self._files[path].metadata.num_rows
-            if stored != num_frames:
-                raise DatasetError(
-                    f"'{path}' holds {stored} frames, meta/episodes lists {num_frames}."
-                )
+        return self._entries[index]
 
-    def _data_file(self, row: dict[str, Any]) -> Path:
-        return self.root / self._data_path.format(
-            chunk_index=row["data/chunk_index"], file_index=row["data/file_index"]
-        )
-
-    def _read_rows(self, index: int, columns: list[str]) -> tuple[Path, pa.Table]:
-        row = self._rows[index]
-        path = self._data_file(row)
+    def _read_rows(self, entry: EpisodeEntry, columns: list[str]) -> pa.Table:
+        path = entry.data_file
         file = self._files[path]
         missing = [key for key in columns if key not in file.schema_arrow.names]
         if missing:
             raise DatasetError(f"'{path}' lacks the columns {', '.join(missing)}.")
-        start = int(row["dataset_from_index"]) - self._first_index[path]
-        stop = start + int(row["length"])
+        start, stop = entry.first_row, entry.first_row + entry.length
         groups, skipped, offset = [], 0, 0
         for group in range(file.num_row_groups):
             size = file.metadata.row_group(group).num_rows
@@ -279,35 +297,37 @@ class EpisodeDataset:
             elif offset + size <= start:
                 skipped += size
             offset += size
-        table = _read_table(file, path, groups, columns)
-        return path, table.slice(start - skipped, stop - start)
+        table = read_table(file, path, groups, columns)
+        return table.slice(start - skipped, entry.length)
 
-    def _decode(self, column: pa.ChunkedArray, key: str, path: Path) -> NDArray[np.uint8]:
-        shape = self.features[key].shape
-        frames = np.empty((len(column), *shape), np.uint8)
-        for index, value in enumerate(column):
-            try:
-                image = Image.open(io.BytesIO(value["bytes"].as_py())).convert("RGB")
-                frames[index] = np.asarray(image)
-            except (OSError, ValueError, TypeError) as error:
+    def _stream(self, entry: EpisodeEntry, key: str) -> Iterator[NDArray[np.uint8]]:
+        """Yield the frames of one camera."""
+        feature = self.features[key]
+        if feature.dtype != "video":
+            column = self._read_rows(entry, [key])[key]
+            for index, value in enumerate(column):
+                yield _decoded(value, f"frame {index} of '{key}' in '{entry.data_file}'", feature)
+            return
+        # PyAV is needed for videos only.
+        from vla_core.dataset.video import read_frames
+
+        part = entry.videos[key]
+        for frame in read_frames(part.path, entry.length, start_s=part.start_s, fps=self.fps):
+            if frame.shape != feature.shape:
                 raise DatasetError(
-                    f"frame {index} of '{key}' in '{path}' is no image of shape {list(shape)}: "
-                    f"{error}."
-                ) from error
-        return frames
+                    f"'{part.path}' has frames {list(frame.shape)}, info.json says "
+                    f"{list(feature.shape)} for '{key}'."
+                )
+            yield frame
 
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
+def _decoded(value: Any, what: str, feature: Feature) -> NDArray[np.uint8]:
     try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"'{path}' is damaged or no parquet file: {error}") from error
-
-
-def _read_table(
-    file: pq.ParquetFile, path: Path, groups: list[int], columns: list[str]
-) -> pa.Table:
-    try:
-        return file.read_row_groups(groups, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise DatasetError(f"'{path}' is damaged: {error}") from error
+        frame = np.asarray(Image.open(io.BytesIO(value["bytes"].as_py())).convert("RGB"))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DatasetError(f"{what} is no image: {error}.") from error
+    if frame.shape != feature.shape:
+        raise DatasetError(
+            f"{what} is no image of shape {list(feature.shape)}, but of {list(frame.shape)}."
+        )
+    return frame

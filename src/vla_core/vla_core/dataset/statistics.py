@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 QUANTILES = {"q01": 0.01, "q10": 0.10, "q50": 0.50, "q90": 0.90, "q99": 0.99}
 
-_SAMPLED_FRAMES = 16
+_SAMPLED_FRAMES = 20
 _PIXEL_STRIDE = 2
 
 
@@ -34,19 +34,38 @@ def vector_statistics(values: NDArray[Any]) -> dict[str, Any]:
     } | {name: row.tolist() for name, row in zip(QUANTILES, quantiles, strict=True)}
 
 
-def image_histogram(frames: NDArray[np.uint8]) -> tuple[NDArray[np.int64], int]:
-    """Count the pixel values of a sample of an episode's frames.
+class FrameSample:
+    """Counts the pixel values of frames that are spread evenly over an episode of any length.
 
-    Args:
-        frames: RGB frames, [T, H, W, 3].
-
-    Returns:
-        Counts per channel and value, [3, 256], and the number of frames sampled.
+    Every n-th frame is counted; when they become too many, every second of them is dropped and n
+    is doubled.
     """
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _SAMPLED_FRAMES).round().astype(int))
-    sample = frames[chosen, ::_PIXEL_STRIDE, ::_PIXEL_STRIDE]
-    counts = [np.bincount(sample[..., channel].ravel(), minlength=256) for channel in range(3)]
-    return np.stack(counts).astype(np.int64), len(chosen)
+
+    def __init__(self) -> None:
+        self._stride = 1
+        self._num_seen = 0
+        self._counts: list[NDArray[np.int64]] = []
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        """See the next frame, RGB [H, W, 3]."""
+        if self._num_seen % self._stride == 0:
+            pixels = frame[::_PIXEL_STRIDE, ::_PIXEL_STRIDE]
+            counts = [np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(3)]
+            self._counts.append(np.stack(counts).astype(np.int64))
+            if len(self._counts) > _SAMPLED_FRAMES:
+                del self._counts[1::2]
+                self._stride *= 2
+        self._num_seen += 1
+
+    @property
+    def num_frames(self) -> int:
+        """Frames that are counted."""
+        return len(self._counts)
+
+    @property
+    def histogram(self) -> NDArray[np.int64]:
+        """Counts per channel and value, int64 [3, 256]."""
+        return np.sum(self._counts, axis=0, dtype=np.int64)
 
 
 def image_statistics(histogram: NDArray[np.int64], num_frames: int) -> dict[str, Any]:

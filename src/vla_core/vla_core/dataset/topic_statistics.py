@@ -37,6 +37,7 @@ class TopicStatistics:
         self._last_ns = 0
         self._last_received_ns = 0
         self._bins = np.zeros(_NUM_BINS, np.int64)
+        self._sums_s = np.zeros(_NUM_BINS)
 
     def add(self, received_ns: int, stamp_ns: int | None) -> None:
         """Count a message.
@@ -52,7 +53,9 @@ class TopicStatistics:
             self.num_unordered += 1
         elif self.count:
             interval_s = (at_ns - self._last_ns) * 1e-9
-            self._bins[_bin(interval_s)] += 1
+            index = _bin(interval_s)
+            self._bins[index] += 1
+            self._sums_s[index] += interval_s
             if interval_s > self.longest_s:
                 self.longest_s, self.longest_at_ns = interval_s, self._last_received_ns
         self.count += 1
@@ -60,21 +63,22 @@ class TopicStatistics:
 
     @property
     def period_s(self) -> float:
-        """Median interval within 1 %; NaN before the second message."""
+        """Mean of the intervals around the median; NaN before the second message."""
         total = int(self._bins.sum())
         if not total:
             return math.nan
-        return _centre(int(np.searchsorted(self._bins.cumsum(), (total + 1) // 2)))
+        index = int(np.searchsorted(self._bins.cumsum(), (total + 1) // 2))
+        return float(self._sums_s[index] / self._bins[index])
 
     @property
     def rate_hz(self) -> float:
         """Messages per second as the sender means it, drops left out; NaN if unknown."""
-        return 1.0 / self.period_s
+        return 1.0 / self.period_s if self.period_s > 0.0 else math.nan
 
     @property
     def num_dropped(self) -> int:
         """Messages that are missing by the intervals, those of stalls left out."""
-        if math.isnan(self.period_s):
+        if not self.period_s > 0.0:
             return 0
         intervals = _centres()
         missing = np.maximum(np.rint(intervals / self.period_s) - 1.0, 0.0)
@@ -96,10 +100,6 @@ def _bin(interval_s: float) -> int:
     if interval_s <= _SHORTEST_S:
         return 0
     return min(int(math.log(interval_s / _SHORTEST_S) / _BIN_WIDTH), _NUM_BINS - 1)
-
-
-def _centre(index: int) -> float:
-    return _SHORTEST_S * math.exp((index + 0.5) * _BIN_WIDTH)
 
 
 def _centres() -> NDArray[np.float64]:

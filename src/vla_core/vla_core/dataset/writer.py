@@ -1,34 +1,30 @@
 # SPDX-License-Identifier: MIT
 """Write episodes to a LeRobotDataset v3.0 that appears only when it is complete.
 
-Every episode goes to a file of its own in ``<root>.partial`` as soon as it is added, so memory
-holds one episode and an interruption loses at most that one. ``finish`` gathers them into the
+Every episode goes to a folder of its own in ``<root>.partial`` frame by frame, so an
+interruption loses at most the last one. ``finish`` gathers them into the
 files of the format and gives the folder its name.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
-from PIL import Image
 
 from vla_core.dataset import format as lerobot
 from vla_core.dataset.format import ACTION, IMAGE_PREFIX, STATE, Feature
-from vla_core.dataset.gathering import EPISODE_KEY, gather_episodes, read_record, write_parquet
-from vla_core.dataset.statistics import image_histogram
+from vla_core.dataset.gathering import gather_episodes
+from vla_core.dataset.staging import StagedEpisode, read_record
 from vla_core.errors import DatasetError
 from vla_core.processing.contract import RobotContract
-
-_PNG_COMPRESSION = 3
 
 
 class EpisodeWriter:
@@ -45,6 +41,7 @@ class EpisodeWriter:
         overwrite: Replace a dataset or an interrupted recording at ``root``.
         resume: Continue an interrupted recording at ``root``.
         data_file_size_mb: Size at which a new data file is begun.
+        codec: Codec of the cameras that are stored as video: ``h264`` or ``av1``.
 
     Raises:
         DatasetError: ``root`` is taken, or an interrupted recording does not fit.
@@ -60,13 +57,18 @@ class EpisodeWriter:
         overwrite: bool = False,
         resume: bool = False,
         data_file_size_mb: int = lerobot.DATA_FILE_SIZE_MB,
+        codec: str = "h264",
     ) -> None:
         lerobot.check_features(features)
         if int(fps) != fps or fps <= 0:
             raise DatasetError(f"fps must be a positive whole number, got {fps!r}.")
         self.root = Path(root)
         self._partial = lerobot.partial_path(self.root)
-        self._features = dict(features)
+        self._codec = codec
+        self._features = {
+            key: _with_video_info(feature, codec, int(fps)) for key, feature in features.items()
+        }
+        has_videos = any(feature.dtype == "video" for feature in self._features.values())
         self._overwrite = overwrite
         self._is_finished = False
         self._info: dict[str, Any] = {
@@ -81,7 +83,7 @@ class EpisodeWriter:
             "fps": int(fps),
             "splits": {},
             "data_path": lerobot.DATA_PATH,
-            "video_path": None,
+            "video_path": lerobot.VIDEO_PATH if has_videos else None,
             "features": {
                 key: feature.to_dict()
                 for key, feature in (self._features | lerobot.INDEX_FEATURES).items()
@@ -95,6 +97,9 @@ class EpisodeWriter:
         root: str | Path,
         contract: RobotContract,
         *,
+        storage: str = "image",
+        columns: Mapping[str, Feature] | None = None,
+        codec: str = "h264",
         overwrite: bool = False,
         resume: bool = False,
     ) -> EpisodeWriter:
@@ -103,6 +108,9 @@ class EpisodeWriter:
         Args:
             root: Folder of the dataset.
             contract: The robot; its ``action.rate_hz`` is the frame rate.
+            storage: How frames are stored: ``image`` or ``video``.
+            columns: Further columns.
+            codec: Codec of videos.
             overwrite: Replace a dataset or an interrupted recording at ``root``.
             resume: Continue an interrupted recording at ``root``.
 
@@ -112,7 +120,8 @@ class EpisodeWriter:
         return cls(
             root,
             fps=contract.action.rate_hz,  # type: ignore[arg-type]
-            features=lerobot.features_from_contract(contract),
+            features=lerobot.features_from_contract(contract, storage) | dict(columns or {}),
+            codec=codec,
             robot_type=contract.robot,
             overwrite=overwrite,
             resume=resume,
@@ -132,6 +141,10 @@ class EpisodeWriter:
         staged = self._staged_files()
         return dict(read_record(staged[-1])["extra"]) if staged else {}
 
+    def staged_metadata(self) -> list[dict[str, Any]]:
+        """Return the extra facts of every episode written so far."""
+        return [dict(read_record(folder)["extra"]) for folder in self._staged_files()]
+
     def add_episode(
         self,
         *,
@@ -139,6 +152,7 @@ class EpisodeWriter:
         state: NDArray[Any],
         actions: NDArray[Any],
         task: str,
+        columns: Mapping[str, NDArray[Any]] | None = None,
         **extra: str | int | float | bool,
     ) -> int:
         """Write one episode to disk.
@@ -150,6 +164,7 @@ class EpisodeWriter:
             state: Measured joint positions, [T, S].
             actions: Action of every frame in robot units, [T, A].
             task: The instruction.
+            columns: Further columns that the features have, [T, D] by name.
             extra: More facts on the episode, such as its seed; columns of the episode table.
 
         Returns:
@@ -158,25 +173,34 @@ class EpisodeWriter:
         Raises:
             DatasetError: An array does not fit the features, or the writer has finished.
         """
+        arrays = {STATE: np.asarray(state), ACTION: np.asarray(actions)}
+        arrays |= {key: np.asarray(value) for key, value in (columns or {}).items()}
+        arrays |= {f"{IMAGE_PREFIX}{name}": np.asarray(value) for name, value in images.items()}
+        self._check_episode(arrays)
+        episode = self.begin_episode()
+        try:
+            for frame in range(len(arrays[ACTION])):
+                episode.add_frame({key: value[frame] for key, value in arrays.items()})
+            episode.finish(task, extra)
+        except BaseException:
+            episode.discard()
+            raise
+        return self.num_episodes - 1
+
+    def begin_episode(self) -> StagedEpisode:
+        """Begin an episode whose frames come one by one; it counts when it is finished.
+
+        Raises:
+            DatasetError: The writer has finished.
+        """
         if self._is_finished:
             raise DatasetError(f"dataset '{self.root}' is finished; no episode can be added.")
-        columns = {STATE: np.asarray(state), ACTION: np.asarray(actions)}
-        columns |= {f"{IMAGE_PREFIX}{name}": np.asarray(value) for name, value in images.items()}
-        self._check_episode(columns, task, extra)
-        arrays, histograms = [], {}
-        for key, feature in self._features.items():
-            if feature.dtype == "image":
-                counts, num_frames = image_histogram(columns[key])
-                histograms[key] = {"counts": counts.tolist(), "num_frames": num_frames}
-            arrays.append(_to_arrow(columns[key], feature))
-        record = {"task": task, "extra": extra, "histograms": histograms}
-        schema = lerobot.frame_schema(self._features).with_metadata(
-            {EPISODE_KEY: json.dumps(record)}
+        return StagedEpisode(
+            self._partial / "staged" / f"episode-{self.num_episodes:06d}",
+            self._features,
+            self._info["fps"],
+            self._codec,
         )
-        index = self.num_episodes
-        path = self._partial / "staged" / f"episode-{index:06d}.parquet"
-        write_parquet(pa.Table.from_arrays(arrays, schema=schema), path)
-        return index
 
     def finish(self) -> Path:
         """Gather the episodes into the files of the format and give the dataset its name.
@@ -191,7 +215,7 @@ class EpisodeWriter:
             return self.root
         if not self._staged_files():
             raise DatasetError(f"dataset '{self.root}' has no episode; add one before finish().")
-        for folder in ("data", "meta"):
+        for folder in ("data", "meta", "videos"):
             shutil.rmtree(self._partial / folder, ignore_errors=True)
         gather_episodes(self._partial, self._staged_files(), self._features, self._info)
         shutil.rmtree(self._partial / "staged")
@@ -220,7 +244,7 @@ class EpisodeWriter:
             self.finish()
 
     def _staged_files(self) -> list[Path]:
-        return sorted((self._partial / "staged").glob("episode-*.parquet"))
+        return sorted((self._partial / "staged").glob("episode-*"))
 
     def _claim_folders(self, *, overwrite: bool, resume: bool) -> None:
         is_taken = self.root.is_file() or (self.root.is_dir() and any(self.root.iterdir()))
@@ -247,48 +271,28 @@ class EpisodeWriter:
         (self._partial / "staged").mkdir(parents=True)
         header.write_text(json.dumps(self._info))
 
-    def _check_episode(
-        self, columns: Mapping[str, NDArray[Any]], task: str, extra: Mapping[str, object]
-    ) -> None:
-        if set(columns) != set(self._features):
+    def _check_episode(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        if set(arrays) != set(self._features):
             raise DatasetError(
-                f"episode has columns {', '.join(sorted(columns))}; "
+                f"episode has columns {', '.join(sorted(arrays))}; "
                 f"the dataset has {', '.join(sorted(self._features))}."
             )
-        num_frames = len(columns[ACTION])
+        num_frames = len(arrays[ACTION])
         for key, feature in self._features.items():
-            value = columns[key]
-            if value.shape != (num_frames, *feature.shape) or num_frames == 0:
+            shape = arrays[key].shape
+            if shape != (num_frames, *feature.shape) or num_frames == 0:
                 expected = ", ".join(map(str, feature.shape))
                 raise DatasetError(
                     f"'{key}' must be [T, {expected}] with the same T > 0 in every column "
-                    f"(action has {num_frames}), got {list(value.shape)}."
-                )
-            if feature.dtype == "image" and value.dtype != np.uint8:
-                raise DatasetError(f"'{key}' must be uint8 RGB, got {value.dtype}.")
-            if feature.dtype != "image" and not np.isfinite(value).all():
-                raise DatasetError(f"'{key}' holds NaN or infinity; nothing was written.")
-        if not task:
-            raise DatasetError(f"task must be a non-empty instruction, got {task!r}.")
-        for key, fact in extra.items():
-            if key in lerobot.EPISODE_COLUMNS or not isinstance(fact, (str, int, float, bool)):
-                raise DatasetError(
-                    f"extra '{key}' must be a str, int, float or bool and none of "
-                    f"{', '.join(lerobot.EPISODE_COLUMNS)}; got {fact!r}."
+                    f"(action has {num_frames}), got {list(shape)}."
                 )
 
 
-def _to_arrow(values: NDArray[Any], feature: Feature) -> pa.Array:
-    if feature.dtype == "image":
-        return pa.array(list(_encoded(values)), type=feature.arrow_type)
-    flat = np.ascontiguousarray(values, dtype=feature.dtype)
-    if feature.shape == (1,):
-        return pa.array(flat.ravel())
-    return pa.FixedSizeListArray.from_arrays(pa.array(flat.ravel()), feature.shape[0])
+def _with_video_info(feature: Feature, codec: str, fps: int) -> Feature:
+    if feature.dtype != "video":
+        return feature
+    # PyAV is needed for videos only.
+    from vla_core.dataset.video import describe_video
 
-
-def _encoded(frames: NDArray[np.uint8]) -> Iterator[dict[str, Any]]:
-    for index, frame in enumerate(frames):
-        buffer = io.BytesIO()
-        Image.fromarray(frame).save(buffer, "PNG", compress_level=_PNG_COMPRESSION)
-        yield {"bytes": buffer.getvalue(), "path": f"frame-{index:06d}.png"}
+    height, width, _ = feature.shape
+    return replace(feature, info=describe_video(codec, height, width, fps))
