@@ -20,13 +20,13 @@ def _state(value=1.0):
         average={"weight": torch.full((2,), -value)},
         optimizer={"lr": value, "moment": torch.ones(3)},
         progress={"step": 7},
-        random=random_state(),
+        random=[random_state()],
     )
 
 
 def test_saved_state_comes_back(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    loaded = checkpoints.load(checkpoints.save(7, _state(3.0), is_best=False))
+    loaded = checkpoints.load(checkpoints.save(7, _state(3.0)))
     assert loaded.model["weight"].tolist() == [3.0, 3.0]
     assert loaded.average["weight"].tolist() == [-3.0, -3.0]
     assert loaded.optimizer["lr"] == 3.0
@@ -35,8 +35,8 @@ def test_saved_state_comes_back(tmp_path):
 
 def test_last_and_best_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    for step, is_best in ((10, False), (20, True), (30, False), (40, False)):
-        checkpoints.save(step, _state(), is_best=is_best)
+    for step, best_step in ((10, None), (20, 20), (30, 20), (40, 20)):
+        checkpoints.save(step, _state(), best_step=best_step)
     kept = sorted(path.name for path in tmp_path.glob("step-*"))
     assert kept == ["step-00000020", "step-00000040"]
     assert checkpoints.latest() == tmp_path / "step-00000040"
@@ -44,7 +44,7 @@ def test_last_and_best_are_kept(tmp_path):
 
 def test_half_written_checkpoint_is_not_seen(tmp_path):
     checkpoints = Checkpoints(tmp_path)
-    checkpoints.save(10, _state(), is_best=False)
+    checkpoints.save(10, _state())
     (tmp_path / ".step-00000020.partial").mkdir()
     assert checkpoints.latest() == tmp_path / "step-00000010"
 
@@ -54,7 +54,7 @@ def test_half_written_checkpoint_is_not_seen(tmp_path):
 )
 def test_truncated_file_is_reported(tmp_path, name):
     checkpoints = Checkpoints(tmp_path)
-    path = checkpoints.save(10, _state(), is_best=False)
+    path = checkpoints.save(10, _state())
     content = (path / name).read_bytes()
     (path / name).write_bytes(content[: len(content) // 2])
     with pytest.raises(CheckpointError, match="step-00000010' is damaged"):
@@ -67,7 +67,7 @@ def test_pickled_code_is_not_run(tmp_path):
             return (open, (str(tmp_path / "harm"), "w"))
 
     checkpoints = Checkpoints(tmp_path)
-    path = checkpoints.save(10, _state(), is_best=False)
+    path = checkpoints.save(10, _state())
     torch.save({"optimizer": Harmful()}, path / "optimizer.pt")
     with pytest.raises(CheckpointError, match="is damaged"):
         checkpoints.load(path)

@@ -45,6 +45,30 @@ def test_learning_rate_rises_to_its_peak_and_falls_to_zero(options):
     assert rates[110] == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "at_40", "at_90"), [("rsqrt", 0.2, 0.4 / 3), ("constant", 0.4, 0.4)]
+)
+def test_learning_rate_after_the_warm_up_is_that_of_the_schedule(options, schedule, at_40, at_90):
+    optimizer = build_optimizer(nn.Linear(1, 1), options)
+    chosen = build_schedule(optimizer, replace(options, schedule=schedule), steps=110)
+    rates = []
+    for _ in range(100):
+        rates.append(chosen.get_last_lr()[0])
+        optimizer.step()
+        chosen.step()
+    assert rates[:10] == pytest.approx([0.04 * (i + 1) for i in range(10)])
+    assert (rates[10], rates[40], rates[90]) == pytest.approx((0.4, at_40, at_90))
+
+
+def test_backbone_has_its_own_learning_rate(options):
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    options = replace(options, backbone_learning_rate=0.01)
+    groups = build_optimizer(model, options, backbone=model[0]).param_groups
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    assert {rates[id(p)] for p in model[0].parameters()} == {0.01}
+    assert {rates[id(p)] for p in model[1].parameters()} == {0.4}
+
+
 def test_average_approaches_constant_weights():
     model = nn.Linear(2, 2)
     average = WeightAverage(model, decay=0.9)

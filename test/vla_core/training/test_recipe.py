@@ -43,7 +43,15 @@ def test_missing_key_is_named(recipe_values):
     ("override", "cause"),
     [
         ("steps=0", "steps must be a positive whole number, got 0"),
-        ("precision=fp8", "precision 'fp8' is unknown; available: 'fp32', 'bf16'"),
+        ("precision=fp8", "precision 'fp8' is unknown; available: 'fp32', 'bf16', 'fp16'"),
+        (
+            "optimizer.schedule=linear",
+            "optimizer.schedule 'linear' is unknown; available: 'cosine'",
+        ),
+        ("unfreeze_step=5", "cache_features is true; set cache_features=false"),
+        ("curriculum=[{from_step: 5}]", "rising from_step, the first 0, got [5]"),
+        ("curriculum=[{from_step: 0, horizon: 0}]", "curriculum.0.horizon must be a positive"),
+        ("curriculum=[{step: 0}]", "curriculum.0 has unknown key 'step'; valid keys: from_step"),
         ("optimizer.ema_decay=1.0", "optimizer.ema_decay must be in [0, 1), got 1.0"),
         ("optimiser.learning_rate=1", "no section 'optimiser'; sections: 'vlm', 'model'"),
         ("steps", "override 'steps' must be key=value"),

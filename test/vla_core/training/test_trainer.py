@@ -169,7 +169,7 @@ def test_cached_features_are_those_of_the_images(make_trainer, dataset_root):
     trainer = make_trainer()
     episode = trainer._dataset.episode(1)
     cached = trainer._inputs.inputs(torch.arange(12, 24))["vlm_features"]
-    model = trainer._unwrapped()
+    model = trainer._learner.model
     fresh = model.encode_vlm(trainer._pipeline.to_images(episode.images), episode.task)
     torch.testing.assert_close(cached.features, fresh.features, atol=5e-3, rtol=1e-3)
     assert torch.equal(cached.mask, fresh.mask)
@@ -182,6 +182,75 @@ def test_bfloat16_step_comes_close_to_the_full_precision_one(make_trainer):
         if trainer.run()
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_accumulated_gradient_is_that_of_the_whole_batch(recipe_values, make_trainer):
+    # The loss of this framework draws no noise.
+    recipe_values |= {"framework": "openvla", "cache_features": False, "steps": 4}
+    recipe_values["model"] = {"hidden_dim": 16, "chunk_size": 4, "action_token_pattern": "oft"}
+    recipe_values["vlm"]["num_action_tokens"] = 16
+    losses = []
+    for name, parts in (("a", 1), ("b", 4)):
+        trainer = make_trainer(name, gradient_accumulation=parts)
+        trainer.run()
+        losses.append([float(loss) for _, loss in _losses(trainer)])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_backbone_is_trained_from_the_step_that_unfreezes_it_and_after_a_resumption(make_trainer):
+    settings = {"cache_features": False, "unfreeze_step": 5, "checkpoint": {"every_steps": 5}}
+    whole = make_trainer("whole", **settings)
+    frozen = {k: v.clone() for k, v in whole._learner.model.vlm.state_dict().items()}
+    weights = {}
+    save = whole.folder.checkpoints.save
+
+    def remember(step, state, **keywords):
+        weights[step] = {k.removeprefix("vlm."): v.clone() for k, v in state.model.items()}
+        return save(step, state, **keywords)
+
+    whole.folder.checkpoints.save = remember
+    whole.run()
+    assert all(torch.equal(weights[5][name], value) for name, value in frozen.items())
+    assert not all(torch.equal(weights[10][name], value) for name, value in frozen.items())
+    parts = make_trainer("parts", **settings)
+    _interrupt_after(parts, step=7)
+    parts.run()
+    resumed = make_trainer("parts", **settings)
+    resumed.resume()
+    resumed.run()
+    assert _losses(resumed) == _losses(whole)
+
+
+def test_horizon_of_a_stage_leaves_out_the_later_actions(make_trainer):
+    trainer = make_trainer(curriculum=[{"from_step": 0, "horizon": 1}, {"from_step": 2}])
+    frames = torch.tensor([0, 11])
+    assert trainer._batch(frames)["action_is_pad"].tolist() == [[False, True, True, True]] * 2
+    trainer._step = 2
+    assert trainer._batch(frames)["action_is_pad"].sum(dim=1).tolist() == [0, 3]
+
+
+def test_fp16_step_comes_close_to_the_full_precision_one(make_trainer):
+    losses = []
+    for precision in ("fp32", "fp16"):
+        trainer = make_trainer(precision, steps=3, precision=precision)
+        trainer.run()
+        losses.append([float(loss) for _, loss in _losses(trainer)])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_recomputed_activations_give_the_same_losses(make_trainer):
+    settings = {"cache_features": False, "steps": 3, "model": {"freeze_vlm": False}}
+    losses = []
+    for recompute in (False, True):
+        trainer = make_trainer(str(recompute), **settings, gradient_checkpointing=recompute)
+        trainer.run()
+        losses.append([float(loss) for _, loss in _losses(trainer)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_batch_that_the_parts_cannot_divide_is_refused(make_trainer):
+    with pytest.raises(ConfigError, match=r"gradient_accumulation 3 cannot.*set batch_size=6"):
+        make_trainer(gradient_accumulation=3)
 
 
 def test_run_without_validation_completes(make_trainer):

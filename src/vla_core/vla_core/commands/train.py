@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
         found = trainer.resume()
         console.print(f"resumed at step {trainer.step}" if found else "no checkpoint: starting")
     else:
-        folder.clear()
+        trainer.start_over()
     result = trainer.run()
     if not result.is_complete:
         command = ["vla", "train", args.recipe, *args.overrides, "--resume"]

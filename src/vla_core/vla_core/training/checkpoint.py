@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Checkpoints of a training run: complete or absent, never half-written.
 
-Each is a folder ``step-<n>`` that is written under another name, flushed to disk and renamed. The
-last and the best are kept. Tensors are safetensors; the optimiser's state is read with
-``weights_only``, so that a checkpoint cannot run code.
+Each is a folder ``step-<n>`` that is written under another name, flushed to disk and renamed;
+whatever kills the process, the newest one is complete. The last and the best are kept. Tensors
+are safetensors; the optimiser's state is read with ``weights_only``, so that a checkpoint cannot
+run code.
 """
 
 from __future__ import annotations
@@ -37,14 +38,14 @@ class TrainingState:
         average: Averaged weights.
         optimizer: State of the optimiser and its schedule.
         progress: JSON values: step, position in the data, seconds, recipe, best error.
-        random: State of the random generators, as ``random_state`` returns it.
+        random: State of the random generators of each process, as ``random_state`` returns it.
     """
 
     model: dict[str, Tensor]
     average: dict[str, Tensor]
     optimizer: dict[str, Any]
     progress: dict[str, Any]
-    random: dict[str, Any]
+    random: list[dict[str, Any]]
 
 
 class Checkpoints:
@@ -62,18 +63,18 @@ class Checkpoints:
         complete = sorted(self.root.glob(f"{_PREFIX}*"))
         return complete[-1] if complete else None
 
-    def save(self, step: int, state: TrainingState, *, is_best: bool) -> Path:
+    def save(self, step: int, state: TrainingState, *, best_step: int | None = None) -> Path:
         """Write a checkpoint, then remove those that are neither last nor best.
 
         Args:
             step: Steps that were trained.
             state: What to save.
-            is_best: Whether it has the smallest validation error so far.
+            best_step: That of the checkpoint with the smallest validation error, if there is one.
 
         Returns:
             Its folder.
         """
-        final = self.root / f"{_PREFIX}{step:08d}"
+        final = self._path(step)
         partial = self.root / f".{final.name}.partial"
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -84,12 +85,14 @@ class Checkpoints:
         (partial / "state.json").write_text(json.dumps(progress))
         for path in (*partial.iterdir(), partial):
             _flush(path)
-        shutil.rmtree(final, ignore_errors=True)
+        if final.exists():
+            self._remove(final)
         partial.rename(final)
-        if is_best:
-            self._mark_best(final)
         _flush(self.root)
-        self._remove_all_but({final.name, self._best_name()})
+        kept = {final} if best_step is None else {final, self._path(best_step)}
+        for path in self.root.glob(f"{_PREFIX}*"):
+            if path not in kept:
+                self._remove(path)
         return final
 
     def load(self, path: Path) -> TrainingState:
@@ -106,7 +109,7 @@ class Checkpoints:
                 average=load_file(path / "average.safetensors"),
                 optimizer=optimizer,
                 progress=content["progress"],
-                random=content["random"],
+                random=_by_process(content["random"]),
             )
         except (
             OSError,
@@ -120,19 +123,15 @@ class Checkpoints:
                 f"checkpoint '{path}' is damaged: {error}; delete it to resume from another one."
             ) from error
 
-    def _best_name(self) -> str:
-        marker = self.root / "best"
-        return marker.read_text() if marker.is_file() else ""
+    def _path(self, step: int) -> Path:
+        return self.root / f"{_PREFIX}{step:08d}"
 
-    def _mark_best(self, checkpoint: Path) -> None:
-        partial = self.root / ".best.partial"
-        partial.write_text(checkpoint.name)
-        os.replace(partial, self.root / "best")
-
-    def _remove_all_but(self, kept: set[str]) -> None:
-        for path in self.root.glob(f"{_PREFIX}*"):
-            if path.name not in kept:
-                shutil.rmtree(path)
+    def _remove(self, path: Path) -> None:
+        # Renamed first: what is half removed must not look like a checkpoint.
+        removed = self.root / f".{path.name}.removed"
+        shutil.rmtree(removed, ignore_errors=True)
+        path.rename(removed)
+        shutil.rmtree(removed)
 
 
 def random_state() -> dict[str, Any]:
@@ -143,6 +142,7 @@ def random_state() -> dict[str, Any]:
         "torch": torch.get_rng_state().tolist(),
         "numpy": [np.asarray(keys).tolist(), position, has_gauss, gauss],
         "python": [version, list(internal), gauss_next],
+        "cuda": [state.tolist() for state in torch.cuda.get_rng_state_all()],
     }
 
 
@@ -153,6 +153,13 @@ def restore_random_state(state: dict[str, Any]) -> None:
     np.random.set_state(("MT19937", np.asarray(keys, np.uint32), *rest))
     version, internal, gauss_next = state["python"]
     random.setstate((version, tuple(internal), gauss_next))
+    for device, values in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(torch.tensor(values, dtype=torch.uint8), device)
+
+
+def _by_process(states: Any) -> list[dict[str, Any]]:
+    # A run of one process saved its state alone in version 0.1.
+    return [states] if isinstance(states, dict) else list(states)
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -16,8 +17,18 @@ from vla_core.errors import ConfigError
 from vla_core.models.frameworks import AbstractVLA
 from vla_core.models.vlm.base import VLMOutput
 from vla_core.processing.pipeline import ProcessingPipeline
+from vla_core.training.failures import require_memory
 
 _ENCODED_AT_ONCE = 32
+
+_FEATURES_IN_MEMORY = (
+    "the features of all frames",
+    "set cache_features=false, which keeps the images instead, or train on fewer episodes",
+)
+_IMAGES_IN_MEMORY = (
+    "the images of all frames",
+    "lower image_size, start fewer processes on this machine, or train on fewer episodes",
+)
 
 OnFrames = Callable[[int], None]
 
@@ -80,15 +91,17 @@ def cache_features(
             f"cache_features needs a frozen VLM, but {type(model).__name__} trains its own; "
             "set cache_features=false or freeze_vlm=true."
         )
+    device = next(model.parameters()).device
     features: Tensor | None = None
     mask: Tensor | None = None
     start = 0
     for episode, part in _parts(dataset):
-        images = {name: frames[part] for name, frames in episode.images.items()}
-        output = model.encode_vlm(pipeline.to_images(images), episode.task)  # type: ignore[operator]
+        images = pipeline.to_images({name: f[part] for name, f in episode.images.items()})
+        output = model.encode_vlm(images.to(device), episode.task)  # type: ignore[operator]
         stop = start + len(output.features)
         if features is None or mask is None:
             size = (dataset.num_frames, *output.features.shape[1:])
+            require_memory(2 * math.prod(size), *_FEATURES_IN_MEMORY)
             features = torch.empty(size, dtype=torch.float16)
             mask = torch.empty(size[:2], dtype=torch.bool)
         features[start:stop] = output.features
@@ -111,8 +124,10 @@ def store_images(
         texts: Instruction of every frame.
         on_frames: Called with the number of frames after each that were read.
     """
-    size = (len(pipeline.contract.cameras), 3, pipeline.image_size, pipeline.image_size)
-    stored = torch.empty((dataset.num_frames, *size), dtype=torch.uint8)
+    side = pipeline.image_size
+    size = (dataset.num_frames, len(pipeline.contract.cameras), 3, side, side)
+    require_memory(math.prod(size), *_IMAGES_IN_MEMORY)
+    stored = torch.empty(size, dtype=torch.uint8)
     start = 0
     for episode, part in _parts(dataset):
         images = pipeline.to_images({name: f[part] for name, f in episode.images.items()})

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from accelerate.utils import send_to_device
 from torch import Tensor
 
 from vla_core.models.frameworks import AbstractVLA
@@ -42,15 +43,15 @@ def open_loop_error(
     was_training = model.training
     model.eval()
     generator = torch.Generator().manual_seed(seed)
+    device = next(model.parameters()).device
     joints = data.pipeline.contract.action_names
     normalised = torch.zeros(len(joints), dtype=torch.float64)
     physical = torch.zeros(len(joints), dtype=torch.float64)
     num_steps = 0
     for part in frames.split(batch_size):
         target = data.targets(part)
-        predicted = model.predict_chunk(
-            **inputs.inputs(part), proprioception=target["proprioception"], generator=generator
-        )
+        batch = inputs.inputs(part) | {"proprioception": target["proprioception"]}
+        predicted = model.predict_chunk(**send_to_device(batch, device), generator=generator)
         predicted = predicted.double().cpu()
         true, valid = target["actions"].double(), ~target["action_is_pad"]
         unnormalize = data.pipeline.unnormalize_actions

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""AdamW with warm-up and cosine, and the exponential average of the weights."""
+"""AdamW, its schedule, and the exponential average of the weights."""
 
 from __future__ import annotations
 
@@ -12,42 +12,51 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
-from vla_core.training.recipe import OptimizerRecipe
+from vla_core.training.recipe_sections import OptimizerRecipe
 
 
-def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> AdamW:
+def build_optimizer(
+    model: nn.Module, recipe: OptimizerRecipe, backbone: nn.Module | None = None
+) -> AdamW:
     """Return AdamW over the trainable parameters, with weight decay on matrices alone.
 
     Args:
         model: Its frozen parameters are left out.
-        recipe: Learning rate and weight decay.
+        recipe: Learning rates and weight decay.
+        backbone: The part of the model that has `backbone_learning_rate`; None for none.
     """
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {
-            "params": [parameter for parameter in trainable if parameter.dim() > 1],
-            "weight_decay": recipe.weight_decay,
-        },
-        {
-            "params": [parameter for parameter in trainable if parameter.dim() <= 1],
-            "weight_decay": 0.0,
-        },
-    ]
-    return AdamW(groups, lr=recipe.learning_rate)
+    slow_rate = recipe.backbone_learning_rate
+    slow = set() if slow_rate is None or backbone is None else set(map(id, backbone.parameters()))
+    groups = []
+    for rate, in_backbone in ((recipe.learning_rate, False), (slow_rate, True)):
+        chosen = [
+            parameter
+            for parameter in model.parameters()
+            if parameter.requires_grad and (id(parameter) in slow) == in_backbone
+        ]
+        for decay, is_matrix in ((recipe.weight_decay, True), (0.0, False)):
+            parameters = [p for p in chosen if (p.dim() > 1) == is_matrix]
+            groups.append({"params": parameters, "lr": rate, "weight_decay": decay})
+    return AdamW([group for group in groups if group["params"]])
 
 
 def build_schedule(optimizer: AdamW, recipe: OptimizerRecipe, steps: int) -> LambdaLR:
-    """Return the schedule: linear from 0 to the peak, then half a cosine down to 0.
+    """Return the schedule: linear from 0 to the peak, then as the recipe says.
 
     Args:
-        optimizer: Its learning rate is the peak.
-        recipe: Gives the number of warm-up steps.
+        optimizer: Its learning rates are the peaks.
+        recipe: Gives the number of warm-up steps and the form after them.
         steps: Steps of the whole run.
     """
 
     def factor(step: int) -> float:
         if step < recipe.warmup_steps:
             return (step + 1) / recipe.warmup_steps
+        if recipe.schedule == "constant":
+            return 1.0
+        if recipe.schedule == "rsqrt":
+            peak = max(recipe.warmup_steps, 1)
+            return math.sqrt(peak / max(step, peak))
         progress = (step - recipe.warmup_steps) / max(steps - recipe.warmup_steps, 1)
         return 0.5 * (1.0 + math.cos(math.pi * min(progress, 1.0)))
 
@@ -102,5 +111,8 @@ class WeightAverage:
 
     @torch.no_grad()
     def _swap(self) -> None:
-        for index, weight in enumerate(self._weights):
-            weight.data, self._average[index] = self._average[index], weight.data
+        # Copied, as distributed wrappers hold on to the storage of the weights.
+        for weight, average in zip(self._weights, self._average, strict=True):
+            present = weight.detach().clone()
+            weight.copy_(average)
+            average.copy_(present)

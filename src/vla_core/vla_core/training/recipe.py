@@ -4,95 +4,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from vla_core.errors import ConfigError
+from vla_core.inference.policy import DEVICES
 from vla_core.processing.normalization import NORMALIZATION_MODES
 from vla_core.processing.value_checks import (
     UniqueKeyLoader,
     quoted,
     require_choice,
     require_count,
+    require_flag,
     require_keys,
-    require_number,
-    require_positive,
     require_text,
 )
+from vla_core.training.recipe_sections import (
+    CheckpointRecipe,
+    OptimizerRecipe,
+    StageRecipe,
+    ValidationRecipe,
+)
 
-PRECISIONS = ("fp32", "bf16")
-POLICY_WEIGHTS = ("last", "best")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 _PACKAGED_RECIPES = Path(__file__).parents[1] / "recipes"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimizerRecipe:
-    """AdamW, its schedule and the average of the weights.
-
-    Attributes:
-        learning_rate: Peak, reached after the warm-up.
-        warmup_steps: Steps of linear rise from 0.
-        weight_decay: Of matrices; biases, norms and embeddings of one dimension have none.
-        max_grad_norm: Norm to which gradients are clipped.
-        ema_decay: Of the exponential average of the weights, in [0, 1).
-    """
-
-    learning_rate: float
-    warmup_steps: int
-    weight_decay: float
-    max_grad_norm: float
-    ema_decay: float
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        require_positive("learning_rate", self.learning_rate)
-        require_positive("max_grad_norm", self.max_grad_norm)
-        _require_fraction("ema_decay", self.ema_decay)
-        _require_at_least_zero("weight_decay", self.weight_decay)
-        _require_at_least_zero("warmup_steps", self.warmup_steps)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ValidationRecipe:
-    """Open-loop error on episodes that are held out.
-
-    Attributes:
-        fraction: Share of the episodes to hold out; 0 for no validation.
-        every_steps: Steps between two validations.
-        max_frames: Frames that are tried each time.
-    """
-
-    fraction: float
-    every_steps: int
-    max_frames: int
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        _require_fraction("fraction", self.fraction)
-        require_count("every_steps", self.every_steps)
-        require_count("max_frames", self.max_frames)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckpointRecipe:
-    """When to save, and which weights become the policy.
-
-    Attributes:
-        every_steps: Steps between two checkpoints.
-        policy: ``'last'``, or ``'best'`` by the open-loop error.
-    """
-
-    every_steps: int
-    policy: str
-
-    def __post_init__(self) -> None:
-        """Refuse values out of range."""
-        require_count("every_steps", self.every_steps)
-        require_choice("policy", self.policy, POLICY_WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +47,22 @@ class TrainRecipe:
         model: Keywords of the framework; what follows from the contract is filled in.
         image_size: Height and width of the model's images, px.
         normalization: Mode of states and actions.
-        batch_size: Frames per step.
+        batch_size: Frames per step, of all processes together.
         steps: Optimiser steps.
         optimizer: Optimiser, schedule, average.
         validation: Held-out episodes.
         checkpoint: Saving.
         cache_features: Encode every frame once by the frozen VLM, and keep its features in memory.
-        precision: ``'fp32'`` or ``'bf16'`` for the matrix products of a step.
+        precision: ``'fp32'``, or ``'bf16'`` or ``'fp16'`` for the matrix products of a step.
         num_threads: CPU threads of torch.
         seed: Of initial weights, batches and noise.
+        device: ``'cpu'``, ``'cuda'``, or ``'auto'`` for CUDA where there is one.
+        gradient_accumulation: Parts that the batch of a process is computed in, to save memory.
+        gradient_checkpointing: Recompute the backbone's activations, to save memory.
+        compile: Compile the blocks of the transformers with ``torch.compile``.
+        unfreeze_step: The backbone is frozen before this step and trained from it on; None
+            leaves it as the model has it.
+        curriculum: Stages, in order; none for all data and horizons all the time.
 
     Raises:
         ConfigError: A value is out of range.
@@ -138,21 +84,46 @@ class TrainRecipe:
     precision: str
     num_threads: int
     seed: int
+    device: str = "auto"
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    unfreeze_step: int | None = None
+    curriculum: Sequence[StageRecipe] = ()
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         for name in ("framework", "contract", "dataset"):
             require_text(name, getattr(self, name))
-        for name in ("image_size", "batch_size", "steps", "num_threads"):
+        counts = ("image_size", "batch_size", "steps", "num_threads", "gradient_accumulation")
+        for name in counts:
             require_count(name, getattr(self, name))
+        if self.unfreeze_step is not None:
+            require_count("unfreeze_step", self.unfreeze_step)
+        for name in ("cache_features", "gradient_checkpointing", "compile"):
+            require_flag(name, getattr(self, name))
+        require_choice("device", self.device, DEVICES)
         require_choice("normalization", self.normalization, NORMALIZATION_MODES)
         require_choice("precision", self.precision, PRECISIONS)
+        self._require_consistency()
+
+    def _require_consistency(self) -> None:
         if self.vlm and "name" not in self.vlm:
             raise ConfigError(f"vlm must give a 'name', got {dict(self.vlm)!r}.")
         if self.checkpoint.policy == "best" and self.validation.fraction == 0:
             raise ConfigError(
                 "checkpoint.policy 'best' needs held-out episodes, but validation.fraction is 0; "
                 "hold some out or set checkpoint.policy=last."
+            )
+        if self.cache_features and self.unfreeze_step is not None:
+            raise ConfigError(
+                "unfreeze_step trains the backbone, whose features then change, but "
+                "cache_features is true; set cache_features=false or leave unfreeze_step out."
+            )
+        starts = [stage.from_step for stage in self.curriculum]
+        if starts and (starts[0] != 0 or starts != sorted(set(starts))):
+            raise ConfigError(
+                f"the stages of curriculum must have rising from_step, the first 0, got {starts}."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -166,13 +137,17 @@ class TrainRecipe:
         Raises:
             ConfigError: A key is unknown or missing, or a value is out of range.
         """
-        values = dict(require_keys("recipe", data, _names(cls)))
+        values = dict(require_keys("recipe", data, *_names(cls)))
         for name, section in _SECTIONS.items():
-            keys = require_keys(name, values[name], _names(section))
-            try:
-                values[name] = section(**keys)
-            except ConfigError as error:
-                raise ConfigError(f"{name}.{error}") from None
+            if name in values:
+                values[name] = _read_section(name, section, values[name])
+        stages = values.get("curriculum", ())
+        if not isinstance(stages, (list, tuple)):
+            raise ConfigError(f"curriculum must be a list of stages, got {stages!r}.")
+        values["curriculum"] = tuple(
+            _read_section(f"curriculum.{index}", StageRecipe, stage)
+            for index, stage in enumerate(stages)
+        )
         for name in ("vlm", "model"):
             if not isinstance(values[name], Mapping):
                 raise ConfigError(f"{name} must be a mapping of keywords, got {values[name]!r}.")
@@ -236,12 +211,15 @@ def load_recipe(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Trai
     return TrainRecipe.from_dict(data)
 
 
-def _apply(data: Any, override: str) -> None:
+def _apply(recipe: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator:
         raise ConfigError(f"override {override!r} must be key=value, such as steps=100.")
     *sections, last = key.split(".")
+    data: Any = recipe
     for section in sections:
+        if data is recipe and section in _SECTIONS:
+            data.setdefault(section, {})
         inner = data.get(section) if isinstance(data, Mapping) else None
         if not isinstance(inner, dict):
             nested = [name for name, value in data.items() if isinstance(value, Mapping)]
@@ -265,8 +243,22 @@ def _parse(text: str) -> Any:
     return value
 
 
-def _names(cls: type[Any]) -> list[str]:
-    return [field.name for field in fields(cls)]
+def _read_section(name: str, section: type[Any], data: object) -> Any:
+    keys = require_keys(name, data, *_names(section))
+    try:
+        return section(**keys)
+    except ConfigError as error:
+        raise ConfigError(f"{name}.{error}") from None
+
+
+def _names(cls: type[Any]) -> tuple[list[str], list[str]]:
+    """Return the keys of a dataclass, and those of them that may be left out."""
+    optional = [
+        key.name
+        for key in fields(cls)
+        if key.default is not MISSING or key.default_factory is not MISSING
+    ]
+    return [key.name for key in fields(cls)], optional
 
 
 def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -277,15 +269,3 @@ def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def _require_fraction(name: str, value: float) -> None:
-    require_number(name, value)
-    if not 0 <= value < 1:
-        raise ConfigError(f"{name} must be in [0, 1), got {value!r}.")
-
-
-def _require_at_least_zero(name: str, value: float) -> None:
-    require_number(name, value)
-    if value < 0:
-        raise ConfigError(f"{name} must be at least 0, got {value!r}.")

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import platform
@@ -22,64 +20,9 @@ from vla_core.dataset.reader import EpisodeDataset
 from vla_core.models.frameworks import AbstractVLA
 from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.training.checkpoint import Checkpoints
+from vla_core.training.metrics_log import MetricsLog
 from vla_core.training.plot import plot_losses
 from vla_core.training.recipe import TrainRecipe, load_recipe
-
-
-class MetricsLog:
-    """A CSV file with one row per step, which a resumed run continues.
-
-    Args:
-        path: The file; it is created with the first row.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: io.TextIOWrapper | None = None
-        self._writer: csv.DictWriter[str] | None = None
-
-    def append(self, step: int, figures: Mapping[str, float]) -> None:
-        """Write the figures of a step."""
-        if self._writer is None:
-            is_new = not self.path.is_file()
-            self._file = self.path.open("a", newline="", encoding="utf-8")
-            self._writer = csv.DictWriter(self._file, ["step", *figures])
-            if is_new:
-                self._writer.writeheader()
-        self._writer.writerow({"step": step, **{k: f"{v:.9g}" for k, v in figures.items()}})
-
-    def flush(self) -> None:
-        """Bring all rows to the file."""
-        if self._file is not None:
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file; a later row opens it again."""
-        if self._file is not None:
-            self._file.close()
-        self._file = self._writer = None
-
-    def keep_until(self, step: int) -> None:
-        """Remove the rows after a step, which a resumed run writes again."""
-        rows = [row for row in self._rows() if int(row["step"]) <= step]
-        self.close()
-        self.path.unlink(missing_ok=True)
-        for row in rows:
-            figures = {key: float(value) for key, value in row.items() if key != "step"}
-            self.append(int(row["step"]), figures)
-        self.close()
-
-    def column(self, name: str) -> tuple[list[int], list[float]]:
-        """Return steps and the values of a column."""
-        self.flush()
-        rows = self._rows()
-        return [int(row["step"]) for row in rows], [float(row[name]) for row in rows]
-
-    def _rows(self) -> list[dict[str, str]]:
-        if not self.path.is_file():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
 
 
 class RunFolder:
@@ -108,7 +51,9 @@ class RunFolder:
         """Keep the recipe, with all overrides applied."""
         self.root.mkdir(parents=True, exist_ok=True)
         text = yaml.safe_dump(_plain(recipe.to_dict()), sort_keys=False)
-        self.recipe_path.write_text(text, encoding="utf-8")
+        partial = self.root / ".recipe.yaml.partial"
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self.recipe_path)
 
     def read_recipe(self) -> TrainRecipe:
         """Return the recipe that was kept."""

@@ -2,38 +2,42 @@
 """The training loop, on Hugging Face accelerate.
 
 A step draws frames, takes their features or images and their chunks of actions from memory, and
-updates the weights and their average. What a run leaves behind is written by `RunFolder`.
+updates the weights and their average. Several processes share the work of a step; one of them
+writes what the run leaves behind, by `RunFolder`.
 """
 
 from __future__ import annotations
 
 import math
 import random
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
 from vla_core.dataset.reader import EpisodeDataset
-from vla_core.errors import ConfigError, TrainingError
+from vla_core.errors import ConfigError
 from vla_core.models.frameworks import AbstractVLA
 from vla_core.processing.contract import load_contract
 from vla_core.processing.pipeline import ProcessingPipeline
-from vla_core.training.batches import BatchSampler
+from vla_core.training.accelerator import (
+    from_all_processes,
+    own_parts,
+    start_accelerator,
+    sum_over_processes,
+)
 from vla_core.training.checkpoint import TrainingState, random_state, restore_random_state
+from vla_core.training.curriculum import Curriculum
+from vla_core.training.failures import explain_out_of_memory, require_finite
 from vla_core.training.frame_inputs import FrameInputs, cache_features, store_images
+from vla_core.training.interrupt import Interrupt, catch_interrupt
+from vla_core.training.learner import Learner
 from vla_core.training.model import build_model
 from vla_core.training.open_loop import open_loop_error
-from vla_core.training.optimizer import WeightAverage, build_optimizer, build_schedule
 from vla_core.training.plan_ages import plan_ages_of
 from vla_core.training.progress import ProgressDisplay
 from vla_core.training.recipe import TrainRecipe
@@ -41,6 +45,7 @@ from vla_core.training.run_folder import RunFolder, describe_dataset, describe_v
 from vla_core.training.training_data import load_training_data, require_fit
 
 _RECENT = 0.01
+_INTERRUPTS = "interrupts"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +83,10 @@ class Trainer:
     def __init__(self, recipe: TrainRecipe, folder: RunFolder, console: Console) -> None:
         self.recipe = recipe
         self.folder = folder
-        self._console = console
         torch.set_num_threads(recipe.num_threads)
+        accumulation = recipe.gradient_accumulation
+        self._accelerator = start_accelerator(recipe.device, recipe.batch_size, accumulation)
+        self._console = console if self.is_main else Console(quiet=True)
         _seed_everything(recipe.seed)
         contract = load_contract(recipe.contract)
         model = build_model(recipe, contract)
@@ -96,21 +103,34 @@ class Trainer:
         self._data = load_training_data(
             self._dataset, self._pipeline, recipe.validation.fraction, recipe.seed
         )
-        self._sampler = BatchSampler(self._data.train_frames, recipe.batch_size, recipe.seed)
-        self._inputs = self._prepare_inputs(model)
-        self._plan_ages = plan_ages_of(model, self._inputs, self._dataset.episode_lengths)
-        self._accelerator = Accelerator(cpu=True)
-        optimizer = build_optimizer(model, recipe.optimizer)
-        self._schedule = build_schedule(optimizer, recipe.optimizer, recipe.steps)
-        self._model, self._optimizer = self._accelerator.prepare(model, optimizer)
-        self._trained = [p for p in model.parameters() if p.requires_grad]
-        self._average = WeightAverage(model, recipe.optimizer.ema_decay)
+        lengths = self._dataset.episode_lengths
+        self._curriculum = Curriculum(
+            recipe.curriculum,
+            self._data.train_frames,
+            lengths,
+            self._data.texts,
+            recipe.batch_size,
+            recipe.seed,
+        )
+        model.to(self._accelerator.device)
+        with explain_out_of_memory(recipe, "the frames were prepared"):
+            self._inputs = self._prepare_inputs(model)
+        self._plan_ages = plan_ages_of(model, self._inputs, lengths)
+        self._learner = Learner(model, recipe, self._accelerator)
+        if not self.is_main:  # Each process draws noise of its own for its own frames.
+            _seed_everything(recipe.seed + 1_000_003 * self._accelerator.process_index)
         self._step = 0
         self._seconds = 0.0
         self._loss = math.nan
         self._best_error = math.inf
+        self._best_step: int | None = None
         self._validation: dict[str, Any] | None = None
         self._saved_step = -1
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes the files; one of all processes does."""
+        return bool(self._accelerator.is_main_process)
 
     @property
     def step(self) -> int:
@@ -129,7 +149,7 @@ class Trainer:
         """
         path = self.folder.checkpoints.latest()
         if path is None:
-            self.folder.clear()
+            self.start_over()
             return False
         state = self.folder.checkpoints.load(path)
         progress = state.progress
@@ -139,20 +159,32 @@ class Trainer:
                 f"checkpoint '{path}' was made by another recipe ({'; '.join(differences)}); "
                 "resume with the same recipe and overrides, or train into another folder."
             )
-        self._unwrapped().load_state_dict(state.model)
-        self._average.load_state_dict(state.average)
-        self._optimizer.load_state_dict(state.optimizer["optimizer"])
-        self._schedule.load_state_dict(state.optimizer["schedule"])
-        self._sampler.load_state_dict(progress["sampler"])
+        if len(state.random) != self._accelerator.num_processes:
+            raise ConfigError(
+                f"checkpoint '{path}' was made by {len(state.random)} processes, but there are "
+                f"{self._accelerator.num_processes}, which would draw other noise; start as many."
+            )
+        self._learner.load(state.model, state.average, state.optimizer)
+        sampler = progress["sampler"]
+        self._curriculum.load_state_dict([sampler] if isinstance(sampler, dict) else sampler)
         self._step, self._seconds = progress["step"], progress["seconds"]
         self._loss, self._validation = progress["loss"], progress["validation"]
         if progress["best_error"] is not None:
             self._best_error = progress["best_error"]
-        for log in (self.folder.losses, self.folder.validations):
-            log.keep_until(self._step)
-        restore_random_state(state.random)
+        self._best_step = progress.get("best_step")
+        if self.is_main:
+            for log in (self.folder.losses, self.folder.validations):
+                log.keep_until(self._step)
+        if self.recipe.unfreeze_step is not None and self._step > self.recipe.unfreeze_step:
+            self._learner.unfreeze_backbone()
+        restore_random_state(state.random[self._accelerator.process_index])
         self._saved_step = self._step
         return True
+
+    def start_over(self) -> None:
+        """Remove what an earlier run left in the folder."""
+        if self.is_main:
+            self.folder.clear()
 
     def run(self) -> TrainingResult:
         """Train until the recipe's last step, or until Ctrl-C.
@@ -161,23 +193,34 @@ class Trainer:
             TrainingError: The loss or its gradient is no longer finite.
         """
         recipe = self.recipe
-        self.folder.write_recipe(recipe)
-        self._model.train()
+        if self.is_main:
+            self.folder.write_recipe(recipe)
+        self._learner.train()
         display = ProgressDisplay(
             self._console, "training", recipe.steps, start=self._step, per_count=recipe.batch_size
         )
-        with _catch_interrupt() as interrupt, display:
-            while self._step < recipe.steps and not interrupt.requested:
+        is_alone = self._accelerator.num_processes == 1
+        with (
+            catch_interrupt(insist=is_alone) as interrupt,
+            display,
+            explain_out_of_memory(recipe, "a step was trained"),
+        ):
+            must_stop = False
+            while self._step < recipe.steps and not must_stop:
                 began = time.monotonic()
-                figures = self._train_step()
+                figures = self._train_step(interrupt)
+                # All processes stop after the same step.
+                must_stop = figures.pop(_INTERRUPTS) > 0
                 self._seconds += time.monotonic() - began
-                self.folder.losses.append(self._step, figures)
+                if self.is_main:
+                    self.folder.losses.append(self._step, figures)
                 display.advance(loss=figures["loss"], learning_rate=figures["learning_rate"])
                 is_last = self._step == recipe.steps
                 if is_last or self._step % recipe.validation.every_steps == 0:
                     self._validate(display)
                 if is_last or self._step % recipe.checkpoint.every_steps == 0:
                     self._save()
+                must_stop |= is_alone and interrupt.requested
             if self._saved_step != self._step:
                 self._save()
         self.folder.losses.close()
@@ -198,50 +241,69 @@ class Trainer:
             texts = self._data.texts
             return store_images(self._dataset, self._pipeline, texts, display.advance)
 
-    def _train_step(self) -> dict[str, float]:
-        frames = self._sampler.next_batch()
+    def _train_step(self, interrupt: Interrupt) -> dict[str, float]:
+        if self._step == self.recipe.unfreeze_step:
+            self._learner.unfreeze_backbone()
+        learning_rate = self._learner.learning_rate
+        figures = self._add_gradients() | {_INTERRUPTS: float(interrupt.requested)}
+        figures = sum_over_processes(self._accelerator, figures)
+        self._require_finite("loss", figures["loss"])
+        norm = self._learner.clip_gradient()
+        if not self._learner.may_overflow:
+            self._require_finite("gradient norm", norm)
+        self._learner.step()
+        self._step += 1
+        previous = figures["loss"] if math.isnan(self._loss) else self._loss
+        self._loss = previous + _RECENT * (figures["loss"] - previous)
+        return figures | {"learning_rate": learning_rate, "gradient_norm": norm}
+
+    def _add_gradients(self) -> dict[str, float]:
+        """Compute the gradient of a batch and return this process's share of each loss.
+
+        Losses are means over the actions that are not padding. Each part counts by its number of
+        these, so that the sum is the loss of the whole batch, however it is divided.
+        """
+        frames = self._curriculum.next_batch(self._step)
+        parts = own_parts(self._accelerator, frames, self.recipe.gradient_accumulation)
+        num_valid = self._count_valid(frames)
+        sums: dict[str, float] = {}
+        for number, part in enumerate(parts, start=1):
+            share = self._count_valid(part) / num_valid
+            losses = self._learner.add_gradient(
+                self._batch(part), share, is_last=number == len(parts)
+            )
+            sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
+        return sums
+
+    def _batch(self, frames: Tensor) -> dict[str, Any]:
         batch = self._inputs.inputs(frames) | self._data.targets(frames)
+        batch["action_is_pad"] = self._is_pad(frames)
         if self._plan_ages is not None:
             batch |= self._plan_ages.inputs(frames)
-        use_bf16 = self.recipe.precision == "bf16"
-        with torch.autocast(self._accelerator.device.type, torch.bfloat16, enabled=use_bf16):
-            outputs = self._model(**batch)
-        losses = {key: value.item() for key, value in outputs.items() if value.dim() == 0}
-        self._require_finite("loss", losses["loss"])
-        learning_rate = self._schedule.get_last_lr()[0]
-        self._accelerator.backward(outputs["loss"])
-        limit = self.recipe.optimizer.max_grad_norm
-        norm = float(self._accelerator.clip_grad_norm_(self._trained, limit))
-        self._require_finite("gradient norm", norm)
-        self._optimizer.step()
-        self._optimizer.zero_grad(set_to_none=True)
-        self._schedule.step()
-        self._average.update()
-        self._step += 1
-        previous = losses["loss"] if math.isnan(self._loss) else self._loss
-        self._loss = previous + _RECENT * (losses["loss"] - previous)
-        return losses | {"learning_rate": learning_rate, "gradient_norm": norm}
+        return batch
+
+    def _is_pad(self, frames: Tensor) -> Tensor:
+        """Return which actions of the chunks do not count in this step, bool [B, K]."""
+        is_pad = self._data.is_pad[frames]
+        horizon = self._curriculum.horizon(self._step)
+        return is_pad if horizon is None else is_pad | (torch.arange(is_pad.shape[1]) >= horizon)
+
+    def _count_valid(self, frames: Tensor) -> int:
+        return int((~self._is_pad(frames)).sum())
 
     def _require_finite(self, name: str, value: float) -> None:
-        if math.isfinite(value):
-            return
+        if not math.isfinite(value):
+            self.folder.losses.close()
         latest = self.folder.checkpoints.latest()
-        kept = f"the last checkpoint is '{latest}'" if latest else "no checkpoint was saved yet"
-        self.folder.losses.close()
-        raise TrainingError(
-            f"{name} is {value} at step {self._step + 1}, so training stopped; {kept}. "
-            f"Lower optimizer.learning_rate (now {self.recipe.optimizer.learning_rate:g}), "
-            f"or set precision=fp32 (now {self.recipe.precision}), and look for outliers in the "
-            "dataset's meta/stats.json."
-        )
+        require_finite(name, value, self._step + 1, self.recipe, latest)
 
     def _validate(self, display: ProgressDisplay) -> None:
         frames = self._validation_frames()
         if len(frames) == 0:
             return
-        with self._average.applied():
+        with self._learner.averaged() as model:
             self._validation = open_loop_error(
-                self._unwrapped(),
+                model,
                 self._inputs,
                 self._data,
                 frames,
@@ -250,7 +312,8 @@ class Trainer:
             )
         joints = {f"error_{name}": value for name, value in self._validation["joints"].items()}
         figures = {"error": self._validation["error"], **joints}
-        self.folder.validations.append(self._step, figures)
+        if self.is_main:
+            self.folder.validations.append(self._step, figures)
         display.note(f"step {self._step}: open-loop error {figures['error']:.4f}")
 
     def _validation_frames(self) -> Tensor:
@@ -261,34 +324,41 @@ class Trainer:
     def _save(self) -> None:
         error = self._validation["error"] if self._validation else math.inf
         is_best = error < self._best_error
-        self._best_error = min(error, self._best_error)
+        if is_best:
+            self._best_error, self._best_step = error, self._step
+        random = from_all_processes(self._accelerator, random_state())
+        if self.is_main:
+            self._write(random, is_policy=is_best or self.recipe.checkpoint.policy == "last")
+        self._accelerator.wait_for_everyone()
+        self._saved_step = self._step
+
+    def _write(self, random: list[dict[str, Any]], *, is_policy: bool) -> None:
         self.folder.losses.flush()
         self.folder.validations.flush()
+        # Before the checkpoint: if the process is killed in between, the resumed run trains these
+        # steps again, and writes the same policy.
+        if is_policy:
+            with self._learner.averaged() as model:
+                self.folder.write_policy(model, self._pipeline, self._provenance())
         progress = {
             "step": self._step,
-            "sampler": self._sampler.state_dict(),
+            "sampler": self._curriculum.state_dict(),
             "seconds": self._seconds,
             "loss": self._loss,
             "validation": self._validation,
-            "best_error": self._best_error if math.isfinite(self._best_error) else None,
+            "best_error": self._best_error if self._best_step is not None else None,
+            "best_step": self._best_step,
             "recipe": self.recipe.to_dict(),
         }
         state = TrainingState(
-            model=self._unwrapped().state_dict(),
-            average=self._average.state_dict(),
-            optimizer={
-                "optimizer": self._optimizer.state_dict(),
-                "schedule": self._schedule.state_dict(),
-            },
+            model=self._learner.weights(),
+            average=self._learner.average(),
+            optimizer=self._learner.state_dict(),
             progress=progress,
-            random=random_state(),
+            random=random,
         )
-        self.folder.checkpoints.save(self._step, state, is_best=is_best)
-        if is_best or self.recipe.checkpoint.policy == "last":
-            with self._average.applied():
-                self.folder.write_policy(self._unwrapped(), self._pipeline, self._provenance())
+        self.folder.checkpoints.save(self._step, state, best_step=self._best_step)
         self.folder.plot()
-        self._saved_step = self._step
 
     def _provenance(self) -> dict[str, Any]:
         return {
@@ -298,36 +368,10 @@ class Trainer:
             "seconds": round(self._seconds, 1),
             "loss": self._loss,
             "validation": self._validation,
-            "parameters": self._unwrapped().get_num_parameters(),
-            "trained_parameters": self._unwrapped().get_num_parameters(trainable_only=True),
+            "parameters": self._learner.model.get_num_parameters(),
+            "trained_parameters": self._learner.model.get_num_parameters(trainable_only=True),
             "versions": describe_versions(),
         }
-
-    def _unwrapped(self) -> AbstractVLA:
-        model: AbstractVLA = self._accelerator.unwrap_model(self._model)
-        return model
-
-
-@dataclass
-class _Interrupt:
-    requested: bool = False
-
-
-@contextmanager
-def _catch_interrupt() -> Iterator[_Interrupt]:
-    """Let the first Ctrl-C end the loop after a whole step; a second one stops at once."""
-    interrupt = _Interrupt()
-
-    def request(number: int, frame: FrameType | None) -> None:
-        if interrupt.requested:
-            raise KeyboardInterrupt
-        interrupt.requested = True
-
-    previous = signal.signal(signal.SIGINT, request)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _seed_everything(seed: int) -> None:

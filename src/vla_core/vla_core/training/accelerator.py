@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: MIT
+"""Processes and devices of a run, by Hugging Face accelerate.
+
+`accelerate launch` starts the processes. Each draws the same batches and computes its own part of
+them, so that the number of processes changes how long a step takes, and not what is learnt.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from torch import Tensor
+
+from vla_core.errors import ConfigError
+from vla_core.inference.policy import find_device
+
+Value = TypeVar("Value")
+
+
+def start_accelerator(device: str, batch_size: int, accumulation: int) -> Accelerator:
+    """Join the other processes.
+
+    Args:
+        device: ``'cpu'``, ``'cuda'``, or ``'auto'`` for CUDA where there is one.
+        batch_size: Frames per step, of all processes together.
+        accumulation: Parts that each process computes its frames in.
+
+    Raises:
+        ConfigError: The device is not there, or the batch cannot be divided equally.
+    """
+    accelerator = Accelerator(
+        cpu=find_device(device).type == "cpu",
+        mixed_precision="no",  # The recipe decides, whatever `accelerate config` was told.
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+    )
+    parts = accelerator.num_processes * accumulation
+    if batch_size % parts:
+        raise ConfigError(
+            f"batch_size is {batch_size}, which {accelerator.num_processes} processes with "
+            f"gradient_accumulation {accumulation} cannot divide equally; "
+            f"set batch_size={max(batch_size // parts, 1) * parts}."
+        )
+    return accelerator
+
+
+def own_parts(accelerator: Accelerator, frames: Tensor, accumulation: int) -> tuple[Tensor, ...]:
+    """Return this process's frames of a batch, int64 [B], in as many parts as it computes."""
+    own = frames.chunk(accelerator.num_processes)[accelerator.process_index]
+    return own.chunk(accumulation)
+
+
+def sum_over_processes(accelerator: Accelerator, figures: dict[str, float]) -> dict[str, float]:
+    """Return the sum over all processes of figures that each of them has."""
+    if accelerator.num_processes == 1:
+        return figures
+    # MPS and some other devices have no float64.
+    dtype = torch.float64 if accelerator.device.type in ("cpu", "cuda") else torch.float32
+    values = torch.tensor(list(figures.values()), dtype=dtype, device=accelerator.device)
+    return dict(zip(figures, accelerator.reduce(values, "sum").tolist(), strict=True))
+
+
+def from_all_processes(accelerator: Accelerator, value: Value) -> list[Value]:
+    """Return the value of every process, by its index."""
+    return gather_object([value]) if accelerator.num_processes > 1 else [value]

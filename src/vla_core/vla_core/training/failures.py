@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: MIT
+"""What stops a training run, with its cause and what to do: no memory, no finite loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from vla_core.errors import TrainingError
+from vla_core.training.recipe import TrainRecipe
+
+_MEMINFO = Path("/proc/meminfo")
+# How PyTorch's allocators for the CPU say it, which have no exception of their own.
+_CPU_MESSAGES = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+
+
+@contextmanager
+def explain_out_of_memory(recipe: TrainRecipe, activity: str) -> Iterator[None]:
+    """Turn a lack of memory into an error that says what would need less.
+
+    Args:
+        recipe: Its present values are named.
+        activity: What is done meanwhile.
+
+    Raises:
+        TrainingError: The memory was not enough.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        smaller = [
+            f"gradient_accumulation={2 * recipe.gradient_accumulation}, which computes the same "
+            "in smaller parts",
+            f"a batch_size below {recipe.batch_size}",
+        ]
+        if not recipe.gradient_checkpointing:
+            smaller.append("gradient_checkpointing=true")
+        if recipe.precision == "fp32":
+            smaller.append("precision=bf16")
+        raise TrainingError(
+            f"memory ran out while {activity}: {cause} Try {', or '.join(smaller)}."
+        ) from error
+
+
+def require_memory(needed: int, purpose: str, remedy: str) -> None:
+    """Refuse to start on what does not fit into memory; the kernel would kill the process.
+
+    Args:
+        needed: Bytes.
+        purpose: What for.
+        remedy: What needs less.
+
+    Raises:
+        TrainingError: Less is available. Where this is not known, nothing is refused.
+    """
+    available = available_memory()
+    if available is not None and needed > available:
+        raise TrainingError(
+            f"{purpose} need {needed / 1e9:.1f} GB of memory, but {available / 1e9:.1f} GB are "
+            f"available; {remedy}."
+        )
+
+
+def available_memory() -> int | None:
+    """Return the bytes that can be allocated without swapping, or None if that is not known."""
+    try:
+        lines = _MEMINFO.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def require_finite(
+    name: str, value: float, step: int, recipe: TrainRecipe, latest: Path | None
+) -> None:
+    """Refuse to go on with a figure that is not finite.
+
+    Args:
+        name: What it is.
+        value: The figure.
+        step: Step that was being trained.
+        recipe: Its present values are named.
+        latest: The last checkpoint, if there is one.
+
+    Raises:
+        TrainingError: It is NaN or infinite.
+    """
+    if math.isfinite(value):
+        return
+    kept = f"the last checkpoint is '{latest}'" if latest else "no checkpoint was saved yet"
+    raise TrainingError(
+        f"{name} is {value} at step {step}, so training stopped; {kept}. "
+        f"Lower optimizer.learning_rate (now {recipe.optimizer.learning_rate:g}), "
+        f"or set precision=fp32 (now {recipe.precision}), and look for outliers in the "
+        "dataset's meta/stats.json."
+    )
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    message = str(error).lower()
+    return any(text in message for text in _CPU_MESSAGES)

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: MIT
+import pytest
+import torch
+
+from vla_core.errors import TrainingError
+from vla_core.training.failures import explain_out_of_memory, require_memory
+from vla_core.training.recipe import load_recipe
+
+_MORE_THAN_ANY_MACHINE_HAS = 1 << 60
+
+
+@pytest.fixture
+def recipe():
+    return load_recipe("groot", ["precision=fp32"])
+
+
+def test_lack_of_memory_says_what_needs_less(recipe):
+    expected = r"ran out while a step was trained.*gradient_accumulation=2.*batch_size below 256"
+    with (
+        pytest.raises(TrainingError, match=f"{expected}.*precision=bf16"),
+        explain_out_of_memory(recipe, "a step was trained"),
+    ):
+        torch.empty(_MORE_THAN_ANY_MACHINE_HAS, dtype=torch.uint8)
+
+
+def test_lack_of_gpu_memory_is_recognised(recipe):
+    with (
+        pytest.raises(TrainingError, match="CUDA out of memory"),
+        explain_out_of_memory(recipe, "a step was trained"),
+    ):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(recipe):
+    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(recipe, "training"):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+def test_what_does_not_fit_into_memory_is_refused_before_it_is_loaded():
+    expected = r"images need 1152921504\.6 GB of memory, but [\d.]+ GB are available; resize"
+    with pytest.raises(TrainingError, match=expected):
+        require_memory(_MORE_THAN_ANY_MACHINE_HAS, "images", "resize them")
+    require_memory(1, "images", "resize them")

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Two processes learn what one learns, also if they are killed in between."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from vla_core.training.run_folder import RunFolder
+
+# What `accelerate launch` runs for several GPUs; for CPUs it would need MPI.
+_LAUNCH = (
+    *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"),
+    *("-m", "vla_core.cli", "train"),
+)
+_WAIT_S = 300.0
+# Its loss draws no noise, which each process would draw for itself.
+_MODEL = {"hidden_dim": 16, "chunk_size": 4, "action_token_pattern": "oft"}
+
+
+@pytest.fixture
+def recipe_path(tmp_path, recipe_values):
+    recipe_values["vlm"]["num_action_tokens"] = 16
+    recipe_values["checkpoint"]["every_steps"] = 10
+    recipe_values |= {"framework": "openvla", "model": _MODEL, "cache_features": False}
+    recipe_values["steps"] = 30
+    (tmp_path / "two.recipe.yaml").write_text(yaml.safe_dump(recipe_values))
+    return tmp_path / "two.recipe.yaml"
+
+
+def _start(recipe, root, *arguments):
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [*_LAUNCH, str(recipe), "--output", str(root), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def _kill(process):
+    # The launcher first, which would end the others in its own way.
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert len(workers) == 2
+    for number in (process.pid, *map(int, workers)):
+        os.kill(number, signal.SIGKILL)
+    process.communicate(timeout=_WAIT_S)
+
+
+def _losses(root):
+    with (root / "loss.csv").open() as file:
+        return {int(row["step"]): float(row["loss"]) for row in csv.DictReader(file)}
+
+
+def _wait_for_checkpoint(process, root):
+    deadline = time.monotonic() + _WAIT_S
+    while not list(root.glob("checkpoints/step-*")):
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline, "no checkpoint was written"
+        time.sleep(0.02)
+
+
+def test_two_killed_and_resumed_processes_have_the_losses_of_one(
+    tmp_path, recipe_path, make_trainer
+):
+    root = tmp_path / "two"
+    process = _start(recipe_path, root)
+    _wait_for_checkpoint(process, root)
+    _kill(process)
+    resumed = _start(recipe_path, root, "--resume")
+    output, _ = resumed.communicate(timeout=_WAIT_S)
+    assert resumed.returncode == 0, output
+    assert "resumed at step" in output
+    one = make_trainer("one")
+    one.run()
+    checkpoints = RunFolder(root).checkpoints
+    assert len(checkpoints.load(checkpoints.latest()).random) == 2
+    expected = _losses(tmp_path / "one")
+    assert _losses(root) == pytest.approx(expected, rel=1e-4)
+    assert list(expected) == list(range(1, 31))
