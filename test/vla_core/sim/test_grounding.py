@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from vla_core.errors import ConfigError
+from vla_core.sim.box_scene import BoxSim
 from vla_core.sim.grounding import render_grounding_data
 from vla_core.sim.scene import COLOURS
 
@@ -43,3 +44,18 @@ def test_pose_label_is_bounded_and_finite(data):
 def test_image_size_must_divide_the_render_size():
     with pytest.raises(ConfigError, match="must divide 192, got 100"):
         render_grounding_data(num_scenes=1, first_seed=0, image_size=100)
+
+
+def test_each_colour_asks_for_its_block(data):
+    np.testing.assert_array_equal(data.asked, np.tile(np.arange(len(COLOURS)), (len(data), 1)))
+
+
+def test_what_two_colours_ask_for_depends_on_the_box():
+    scenes = render_grounding_data(24, first_seed=100, image_size=96, task="put_in_box")
+    colours = [BoxSim.colours_of(target) for target in BoxSim.targets]
+    names = np.array(list(COLOURS))[scenes.asked]
+    is_first = names == np.array([first for first, _ in colours])
+    is_second = names == np.array([second for _, second in colours])
+    assert (is_first ^ is_second).all()
+    assert is_first.any()
+    assert is_second.any()

@@ -46,7 +46,7 @@ def test_target_can_be_named_without_moving_the_blocks(sim):
 
 
 def test_unknown_target_names_the_blocks(sim):
-    with pytest.raises(ConfigError, match=r"'pink' is not a block; available: red, green, blue"):
+    with pytest.raises(ConfigError, match=r"'pink' is unknown; available: 'red', 'green', 'blue'"):
         sim.reset(0, "pink")
 
 

@@ -5,11 +5,14 @@ import torch
 from vla_core.errors import ConfigError
 from vla_core.models.vlm import get_vlm
 from vla_core.sim.grounding import render_grounding_data
+from vla_core.sim.scene import TabletopSim
 from vla_core.training.vlm_pretraining import (
     GroundingPretrainer,
     PretrainingOptions,
     grounding_losses,
 )
+
+WORDINGS = [TabletopSim.wordings(colour) for colour in TabletopSim.targets]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +54,7 @@ def test_training_learns_where_the_named_block_is(scenes):
     torch.manual_seed(0)
     vlm = get_vlm("tiny", hidden_size=64, depth=1)
     options = PretrainingOptions(steps=60, batch_size=8, use_bfloat16=False)
-    trainer = GroundingPretrainer(vlm, scenes, options)
+    trainer = GroundingPretrainer(vlm, scenes, WORDINGS, options)
     losses = []
     trainer.run(lambda step, components: losses.append(components["cell"]))
     assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
@@ -60,4 +63,4 @@ def test_training_learns_where_the_named_block_is(scenes):
 
 def test_batch_larger_than_the_data_is_refused(scenes):
     with pytest.raises(ConfigError, match="batch_size is 64 but there are only 24 scenes"):
-        GroundingPretrainer(get_vlm("tiny"), scenes, PretrainingOptions(batch_size=64))
+        GroundingPretrainer(get_vlm("tiny"), scenes, WORDINGS, PretrainingOptions(batch_size=64))

@@ -33,9 +33,11 @@ class ArmPlaces:
         position = np.array([*(block[:2] + rng.normal(0.0, spread, 2)), height])
         return self._reach(rng, position, yaw + rng.normal(0.0, 0.1 + 2.0 * spread))
 
-    def holding(self, rng: np.random.Generator, colour: str) -> NDArray[np.float64]:
+    def holding(
+        self, rng: np.random.Generator, colour: str, lowest_m: float = 0.022
+    ) -> NDArray[np.float64]:
         """Return joint positions [7] around a block, which is moved into the fingers."""
-        position = rng.uniform([0.24, -0.19, 0.022], [0.43, 0.19, 0.18])
+        position = rng.uniform([0.24, -0.19, lowest_m], [0.43, 0.19, 0.18])
         yaw = rng.uniform(-np.pi / 4, np.pi / 4)
         self._sim.set_block_pose(colour, position - [0.0, 0.0, 0.002], yaw)
         return self._reach(rng, position, yaw, _HELD_OPENING_M)

@@ -74,30 +74,56 @@ class ScriptedExpert:
         Returns:
             The next joint target, rad and m, [7].
         """
-        target = self._sim.task_status().target
-        block, block_yaw = self._sim.block_pose(target)
+        block, block_yaw = self._sim.block_pose(self._sim.task_status().target)
         tool, yaw = self._kinematics.tool_pose(command[:-1])
+        if self._holds(block):
+            goal, goal_yaw = np.array([tool[0], tool[1], _LIFT_HEIGHT_M]), yaw
+            gripper = GRIPPER_CLOSED_M
+        else:
+            goal, goal_yaw, gripper = self._grasp(block, block_yaw, tool, yaw)
+        return self._move(command, goal, goal_yaw, gripper, clear_m=_clear_height(block))
+
+    def _grasp(
+        self, block: NDArray[np.float64], block_yaw: float, tool: NDArray[np.float64], yaw: float
+    ) -> tuple[NDArray[np.float64], float, float]:
+        """Return where the tool goes for a block: position [3], yaw, and the gripper's opening."""
         opening = self._sim.joint_positions()[-1]
         goal_yaw = yaw + _wrap_quarter(block_yaw - yaw)
         if abs(goal_yaw) > np.pi / 2:
             goal_yaw -= np.sign(goal_yaw) * np.pi / 2
-        if self._holds(block):
-            goal = np.array([tool[0], tool[1], _LIFT_HEIGHT_M])
-            goal_yaw, gripper = yaw, GRIPPER_CLOSED_M
-        else:
-            distance = float(np.linalg.norm(block[:2] - tool[:2]))
-            misfit = max(
-                (distance - 0.006) / 0.034,
-                (abs(goal_yaw - yaw) - 0.08) / 0.5,
-                (0.036 - opening) / 0.010 if distance > 0.012 else 0.0,
-            )
-            height = _GRASP_HEIGHT_M + _HOVER_ABOVE_GRASP_M * float(np.clip(misfit, 0.0, 1.0))
-            goal = np.array([block[0], block[1], height])
-            around = distance < 0.010 and tool[2] < _GRASP_HEIGHT_M + 0.006
-            gripper = GRIPPER_CLOSED_M if around else GRIPPER_OPEN_M
+        distance = float(np.linalg.norm(block[:2] - tool[:2]))
+        misfit = max(
+            (distance - 0.006) / 0.034,
+            (abs(goal_yaw - yaw) - 0.08) / 0.5,
+            (0.036 - opening) / 0.010 if distance > 0.012 else 0.0,
+        )
+        height = _GRASP_HEIGHT_M + _HOVER_ABOVE_GRASP_M * float(np.clip(misfit, 0.0, 1.0))
+        around = distance < 0.010 and tool[2] < _GRASP_HEIGHT_M + 0.006
+        gripper = GRIPPER_CLOSED_M if around else GRIPPER_OPEN_M
+        return np.array([block[0], block[1], height]), goal_yaw, gripper
+
+    def _move(
+        self,
+        command: NDArray[np.float64],
+        goal: NDArray[np.float64],
+        goal_yaw: float,
+        gripper: float,
+        *,
+        clear_m: float,
+    ) -> NDArray[np.float64]:
+        """Return the joint target one step towards a place of the tool.
+
+        Args:
+            command: The present joint command, rad and m, [7].
+            goal: Where the tool goes, m, [3].
+            goal_yaw: Its yaw there, rad.
+            gripper: Opening that the gripper goes to, m.
+            clear_m: Height below which the tool goes straight up unless it is above its goal, m.
+        """
+        tool, yaw = self._kinematics.tool_pose(command[:-1])
         position = tool + _approach(goal - tool)
-        is_beside = float(np.linalg.norm(block[:2] - tool[:2])) > 0.03
-        if is_beside and tool[2] < _clear_height(block):
+        is_beside = float(np.linalg.norm(goal[:2] - tool[:2])) > 0.03
+        if is_beside and tool[2] < clear_m:
             position[:2] = tool[:2]
         next_yaw = yaw + float(np.clip(goal_yaw - yaw, -_MAX_YAW_STEP_RAD, _MAX_YAW_STEP_RAD))
         arm = self._kinematics.solve(command[:-1], position, next_yaw)

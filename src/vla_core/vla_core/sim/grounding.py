@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from vla_core.errors import ConfigError
 from vla_core.sim.arm_places import ArmPlaces
+from vla_core.sim.box_scene import BoxSim
 from vla_core.sim.scene import CAMERAS, COLOURS, TabletopSim
-from vla_core.sim.tasks import RENDER_SIZE
+from vla_core.sim.tasks import DEFAULT_TASK, RENDER_SIZE, get_task
 
 POSE_DIM = 5
 POSITION_SCALE_M = 0.25
@@ -36,12 +37,15 @@ class GroundingData:
         pose: Place and yaw of the block, float32 [M, N, colours, POSE_DIM]: position (x, y, z)
             less a centre, over POSITION_SCALE_M, and (sin, cos) of four times the yaw. For the
             front camera in the base frame, for the wrist camera in the tool frame.
+        asked: Which block each of the simulation's targets asks for, as an index into COLOURS,
+            int64 [M, targets].
     """
 
     images: NDArray[np.uint8]
     visible: NDArray[np.bool_]
     centre: NDArray[np.float32]
     pose: NDArray[np.float32]
+    asked: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of scenes."""
@@ -61,7 +65,9 @@ class GroundingData:
         )
 
 
-def render_grounding_data(num_scenes: int, first_seed: int, image_size: int) -> GroundingData:
+def render_grounding_data(
+    num_scenes: int, first_seed: int, image_size: int, task: str = DEFAULT_TASK
+) -> GroundingData:
     """Render scenes with labels.
 
     The images are rendered at the camera's size and reduced to `image_size` by area, as a policy
@@ -71,28 +77,37 @@ def render_grounding_data(num_scenes: int, first_seed: int, image_size: int) -> 
         num_scenes: How many.
         first_seed: Seed of the first scene; each next scene takes the next seed.
         image_size: Side of the images, px; must divide RENDER_SIZE.
+        task: Task with blocks; the box, where there is one, holds none, one or two of them.
 
     Returns:
         The scenes.
 
     Raises:
-        ConfigError: If the image size does not divide RENDER_SIZE.
+        ConfigError: If the image size does not divide RENDER_SIZE, or the task has no blocks.
+        UnknownNameError: If there is no such task.
     """
+    kind = get_task(task).simulation_class()
+    if not issubclass(kind, TabletopSim):
+        raise ConfigError(f"task {task!r} has no coloured blocks to point at.")
     if RENDER_SIZE % image_size:
         raise ConfigError(f"image_size must divide {RENDER_SIZE}, got {image_size}.")
-    sim = TabletopSim()
+    sim = kind()
     places = ArmPlaces(sim)
     scenes = []
     for seed in range(first_seed, first_seed + num_scenes):
         rng = np.random.default_rng(seed)
         target = sim.reset(seed)
-        kind = rng.choice(["anywhere", "near", "holding"], p=[0.4, 0.4, 0.2])
-        if kind == "anywhere":
+        if isinstance(sim, BoxSim):
+            for place, colour in enumerate(rng.permutation(list(COLOURS))[: rng.choice(3)]):
+                sim.put_inside(rng, str(colour), place)
+        colour = sim.next_colour(target)
+        where = rng.choice(["anywhere", "near", "holding"], p=[0.4, 0.4, 0.2])
+        if where == "anywhere":
             positions = places.anywhere(rng)
-        elif kind == "near":
-            positions = places.near_block(rng, target)
+        elif where == "near":
+            positions = places.near_block(rng, colour)
         else:
-            positions = places.holding(rng, target)
+            positions = places.holding(rng, colour)
         sim.set_joint_positions(positions)
         scenes.append(_label(sim, image_size))
     sim.close()
@@ -119,11 +134,13 @@ def _label(sim: TabletopSim, image_size: int) -> GroundingData:
                 place, angle = block - _CENTRE_M, yaw
             pose.append([*(place / POSITION_SCALE_M), np.sin(4 * angle), np.cos(4 * angle)])
     shape = (1, len(CAMERAS), len(COLOURS))
+    asked = [list(COLOURS).index(sim.next_colour(target)) for target in sim.targets]
     return GroundingData(
         images=np.stack(images)[None],
         visible=np.array(visible).reshape(shape),
         centre=np.array(centre, dtype=np.float32).reshape(*shape, 2),
         pose=np.array(pose, dtype=np.float32).reshape(*shape, POSE_DIM),
+        asked=np.array([asked]),
     )
 
 

@@ -92,7 +92,8 @@ class HandOverSim(RobotSim):
         self._is_bar_geom = self.model.geom_bodyid == self._bar
         self.reset(0)
 
-    def wordings(self, target: str) -> tuple[str, ...]:
+    @classmethod
+    def wordings(cls, target: str) -> tuple[str, ...]:
         """Return every instruction; the first is the plain one."""
         return (
             f"hand the {target} over",

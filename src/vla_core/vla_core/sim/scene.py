@@ -42,6 +42,7 @@ HOME = np.array([0.0, 0.11231, 1.56362, 0.0, 1.46566, 0.0, 0.04])
 BLOCK_SIZE_M = 0.04
 SUCCESS_HEIGHT_M = 0.05
 SUCCESS_HOLD_S = 0.5
+BlockPose = tuple[float, float, float]
 _ARM = "arm/"
 _BLOCK_X_M = (0.26, 0.42)
 _BLOCK_Y_M = (-0.18, 0.18)
@@ -67,7 +68,7 @@ def instruction(target: str) -> str:
     return INSTRUCTIONS[0].format(colour=target)
 
 
-def build_model() -> mujoco.MjModel:
+def build_scene() -> mujoco.MjSpec:
     """Load the arm's URDF, attach it to the scene, add blocks, servos and the wrist camera."""
     spec = mujoco.MjSpec.from_file(str(ASSETS / "tabletop_scene.xml"))
     arm = mujoco.MjSpec.from_file(str(ASSETS / "tabletop_arm.urdf"))
@@ -112,7 +113,7 @@ def build_model() -> mujoco.MjModel:
             condim=4,
         )
     spec.option.timestep = TIMESTEP_S
-    return spec.compile()
+    return spec
 
 
 def _add_servo(spec: mujoco.MjSpec, joint: str, *, kp: float, kv: float, force: float) -> None:
@@ -138,7 +139,7 @@ class TabletopSim:
         Args:
             render_size: Width and height of the camera images in pixels.
         """
-        self.model = build_model()
+        self.model = self._build_scene().compile()
         self.data = mujoco.MjData(self.model)
         self.render_size = render_size
         self._renderer: mujoco.Renderer | None = None
@@ -158,13 +159,13 @@ class TabletopSim:
         self._tool = self.model.body(_ARM + "tool0").id
         roots = self.model.body_rootid[self.model.geom_bodyid]
         self._is_arm_geom = roots == self.model.body(_ARM + "base_link").id
-        self._target = "red"
-        self._held_s = 0.0
+        self._target = self.targets[0]
         self._success = False
         self._failure = ""
         self.reset(0)
 
-    def wordings(self, target: str) -> tuple[str, ...]:
+    @classmethod
+    def wordings(cls, target: str) -> tuple[str, ...]:
         """Return every instruction that names a block's colour; the first is the plain one."""
         return tuple(wording.format(colour=target) for wording in INSTRUCTIONS)
 
@@ -172,31 +173,30 @@ class TabletopSim:
         """Put the arm at home and the blocks at random poses.
 
         Args:
-            seed: Decides the poses and, when target is None, the block to lift.
-            target: Colour of the block to lift.
+            seed: Decides the poses and, when target is None, the target.
+            target: One of the targets.
 
         Returns:
-            The target's colour.
+            The target.
 
         Raises:
-            ConfigError: If the colour does not exist.
+            ConfigError: If the target does not exist.
         """
-        if target is not None and target not in COLOURS:
-            raise ConfigError(
-                f"target {target!r} is not a block; available: {', '.join(COLOURS)}."
-            )
+        if target is not None and target not in self.targets:
+            available = ", ".join(map(repr, self.targets))
+            raise ConfigError(f"target {target!r} is unknown; available: {available}.")
         rng = np.random.default_rng(seed)
         mujoco.mj_resetData(self.model, self.data)
         self.set_joint_positions(HOME)
-        for colour, (x, y, yaw) in zip(COLOURS, _sample_block_poses(rng), strict=True):
+        for colour, (x, y, yaw) in zip(COLOURS, self._draw_block_poses(rng), strict=True):
             address = self._block_qpos[colour]
             self.data.qpos[address : address + 3] = x, y, BLOCK_SIZE_M / 2
             self.data.qpos[address + 3 : address + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
-        drawn = str(rng.choice(list(COLOURS)))
+        drawn = str(rng.choice(list(self.targets)))
         self._target = target or drawn
-        self._held_s = 0.0
         self._success = False
         self._failure = ""
+        self._start_judging()
         mujoco.mj_forward(self.model, self.data)
         return self._target
 
@@ -254,6 +254,10 @@ class TabletopSim:
         self.data.qpos[address : address + 3] = position
         self.data.qpos[address + 3 : address + 7] = np.cos(yaw / 2), 0.0, 0.0, np.sin(yaw / 2)
         mujoco.mj_forward(self.model, self.data)
+
+    def next_colour(self, target: str) -> str:
+        """Return the block that a target asks for as things stand."""
+        return target
 
     def arm_in_contact(self) -> bool:
         """Whether the arm touches the table or a block as it stands."""
@@ -330,6 +334,15 @@ class TabletopSim:
             c: float(self.data.qpos[a + 2]) - BLOCK_SIZE_M / 2 for c, a in self._block_qpos.items()
         }
 
+    def _build_scene(self) -> mujoco.MjSpec:
+        return build_scene()
+
+    def _draw_block_poses(self, rng: np.random.Generator) -> list[BlockPose]:
+        return draw_block_poses(rng, _BLOCK_X_M, _BLOCK_Y_M)
+
+    def _start_judging(self) -> None:
+        self._held_s = 0.0
+
     def _judge(self, elapsed_s: float) -> None:
         lifted = self._lifted()
         others = [c for c, h in lifted.items() if c != self._target and h >= SUCCESS_HEIGHT_M]
@@ -340,13 +353,18 @@ class TabletopSim:
         self._success = self._success or (self._held_s >= SUCCESS_HOLD_S and not self._failure)
 
 
-def _sample_block_poses(rng: np.random.Generator) -> list[tuple[float, float, float]]:
-    """Draw (x, y, yaw) for each block so that the open gripper fits beside every neighbour."""
+def draw_block_poses(
+    rng: np.random.Generator, x_m: tuple[float, float], y_m: tuple[float, float]
+) -> list[BlockPose]:
+    """Draw (x, y, yaw) for each block so that the open gripper fits beside every neighbour.
+
+    Args:
+        rng: Source of the draws.
+        x_m: Least and greatest x, m.
+        y_m: Least and greatest y, m.
+    """
     while True:
-        xy = np.stack(
-            [rng.uniform(*_BLOCK_X_M, len(COLOURS)), rng.uniform(*_BLOCK_Y_M, len(COLOURS))],
-            axis=1,
-        )
+        xy = np.stack([rng.uniform(*x_m, len(COLOURS)), rng.uniform(*y_m, len(COLOURS))], axis=1)
         gaps = [np.linalg.norm(xy[i] - xy[j]) for i in range(len(xy)) for j in range(i)]
         if min(gaps) >= _MIN_SEPARATION_M:
             yaw = rng.uniform(-np.pi / 4, np.pi / 4, len(COLOURS))

@@ -70,7 +70,8 @@ class Simulation(Protocol):
     def __init__(self, render_size: int = RENDER_SIZE) -> None:
         """Build the scene, whose camera images are render_size px wide and high."""
 
-    def wordings(self, target: str) -> tuple[str, ...]:
+    @classmethod
+    def wordings(cls, target: str) -> tuple[str, ...]:
         """Return every instruction that asks for a target; the first is the plain one."""
 
     def reset(self, seed: int, target: str | None = None) -> str:
@@ -173,6 +174,13 @@ TASKS = {
             contract="sim",
             simulation="vla_core.sim.scene:TabletopSim",
             demonstrator="vla_core.sim.expert:ScriptedExpert",
+        ),
+        SimTask(
+            name="put_in_box",
+            description="put two named blocks in the box, in the order of their naming",
+            contract="sim",
+            simulation="vla_core.sim.box_scene:BoxSim",
+            demonstrator="vla_core.sim.box_expert:BoxExpert",
         ),
         SimTask(
             name="hand_over",

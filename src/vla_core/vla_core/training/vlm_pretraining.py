@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Pre-training of a small VLM on the simulation: find the block that the instruction names.
+"""Pre-training of a small VLM on the simulation: find the block that the instruction asks for.
 
-A grounding head reads the image tokens of each camera and must say whether the named block is
-seen, in which token's cell and where inside it, and at what pose it lies. The head is dropped
-afterwards; what remains is a backbone whose tokens carry the language and the position.
+A grounding head reads the image tokens of each camera and must say whether that block is seen, in
+which token's cell and where inside it, and at what pose it lies. Where the instruction names two
+blocks, it is the one whose turn it is as things stand. The head is dropped afterwards; what
+remains is a backbone whose tokens carry the language and the position.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from vla_core.errors import ConfigError
 from vla_core.models.vlm.base import AbstractVLM, VLMOutput
 from vla_core.sim.grounding import POSE_DIM, POSITION_SCALE_M, GroundingData
-from vla_core.sim.scene import COLOURS, INSTRUCTIONS
+from vla_core.sim.scene import COLOURS
 
 _LOSS_WEIGHTS = {"cell": 1.0, "offset": 4.0, "pose": 4.0, "visible": 0.3}
 
@@ -115,8 +116,20 @@ def grounding_losses(
 class GroundingPretrainer:
     """Trains a VLM and a grounding head on rendered scenes."""
 
-    def __init__(self, vlm: AbstractVLM, data: GroundingData, options: PretrainingOptions) -> None:
+    def __init__(
+        self,
+        vlm: AbstractVLM,
+        data: GroundingData,
+        wordings: Sequence[Sequence[str]],
+        options: PretrainingOptions,
+    ) -> None:
         """Hold the data in memory and set up the optimiser.
+
+        Args:
+            vlm: The model to train.
+            data: The scenes.
+            wordings: Every instruction for each of the targets of `data.asked`.
+            options: How to train.
 
         Raises:
             ConfigError: If there are fewer scenes than a batch.
@@ -130,6 +143,7 @@ class GroundingPretrainer:
         self.head = GroundingHead(vlm.hidden_size, data.images.shape[1])
         self.options = options
         self._data = data
+        self._wordings = wordings
         self._rng = np.random.default_rng(options.seed)
         parameters = [*vlm.parameters(), *self.head.parameters()]
         self._parameters = parameters
@@ -181,8 +195,7 @@ class GroundingPretrainer:
         hits, seen_hits, wrong, errors = [], [], [], []
         for start in range(0, len(data), 64):
             rows = np.arange(start, min(start + 64, len(data)))
-            colours = rng.integers(0, len(COLOURS), len(rows))
-            output, prediction = self._predict(data, rows, colours, rng)
+            output, prediction, colours = self._predict(data, rows, rng)
             visible, centre, pose = _labels(data, rows, colours)
             cell = _cell_of(centre, output.image_grid)
             answer = prediction["cell"].argmax(-1)
@@ -207,8 +220,7 @@ class GroundingPretrainer:
         return figures
 
     def _losses(self, rows: NDArray[np.int64]) -> dict[str, Tensor]:
-        colours = self._rng.integers(0, len(COLOURS), len(rows))
-        output, prediction = self._predict(self._data, rows, colours, self._rng)
+        output, prediction, colours = self._predict(self._data, rows, self._rng)
         visible, centre, pose = _labels(self._data, rows, colours)
         assert output.image_grid is not None
         return grounding_losses(prediction, visible, centre, pose, output.image_grid)
@@ -217,23 +229,20 @@ class GroundingPretrainer:
         self,
         data: GroundingData,
         rows: NDArray[np.int64],
-        colours: NDArray[np.int64],
         rng: np.random.Generator,
-    ) -> tuple[VLMOutput, dict[str, Tensor]]:
+    ) -> tuple[VLMOutput, dict[str, Tensor], NDArray[np.int64]]:
+        """Draw instructions; return what is read from them and the blocks that they ask for."""
         images = torch.from_numpy(data.images[rows]).permute(0, 1, 4, 2, 3).float() / 255.0
-        names = list(COLOURS)
-        wordings = rng.integers(0, len(INSTRUCTIONS), len(rows))
-        texts = [
-            INSTRUCTIONS[wording].format(colour=names[colour])
-            for wording, colour in zip(wordings, colours, strict=True)
-        ]
+        targets = rng.integers(0, len(self._wordings), len(rows))
+        numbers = rng.integers(0, len(self._wordings[0]), len(rows))
+        texts = [self._wordings[t][n] for t, n in zip(targets, numbers, strict=True)]
         # The fused CPU kernel is slow backwards for sequences as short as these.
         with (
             torch.autocast("cpu", torch.bfloat16, enabled=self.options.use_bfloat16),
             sdpa_kernel(SDPBackend.MATH),
         ):
             output = self.vlm.encode(images, texts)
-        return output, self.head(output)
+        return output, self.head(output), data.asked[rows, targets]
 
 
 def _labels(
