@@ -41,6 +41,10 @@ def test_robot_and_checkpoint_reach_the_nodes():
     assert nodes["policy_node"].parameters["checkpoint"] == "out/mine"
 
 
+def test_task_reaches_the_simulated_robot():
+    assert nodes_of(task="put_in_box")["sim_robot_node"].parameters["task"] == "put_in_box"
+
+
 def test_namespace_holds_for_every_node():
     assert {node.namespace for node in nodes_of(namespace="left").values()} == {"left"}
 

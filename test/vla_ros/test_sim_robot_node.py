@@ -205,6 +205,14 @@ def test_reset_to_an_unknown_block_is_refused_with_the_available_ones(start_node
     assert "blue" in response.message
 
 
+def test_task_decides_what_can_be_asked_for(start_node, sim_status, call_service):
+    start_node("sim_robot_node", "-p", "camera_rate_hz:=0.0", "-p", "task:=put_in_box")
+    request = ResetEpisode.Request(seed=1, target="red, then blue")
+    response = call_service(ResetEpisode, "sim_robot_node/reset", request)
+    assert response.instruction == "put the red block in the box, then the blue one"
+    assert ", then " in sim_status().target
+
+
 def test_same_seed_gives_the_same_target(start_node, call_service):
     start_node("sim_robot_node", "-p", "camera_rate_hz:=0.0")
     targets = [

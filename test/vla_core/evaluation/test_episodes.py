@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from vla_core.errors import DatasetError
+from vla_core.errors import ConfigError, DatasetError
 from vla_core.evaluation.episodes import (
     BLACK_IMAGES,
     NORMAL,
@@ -62,6 +62,18 @@ def test_outcome_names_the_wrong_block_that_went_highest():
 def test_outcome_without_a_lift_is_a_time_out():
     said = describe_outcome(target="red", success=False, failed=False, lifted_m={"red": 0.0})
     assert said == "time-out"
+
+
+def test_failure_of_a_task_of_several_blocks_names_none():
+    said = describe_outcome(
+        target="red, then blue", success=False, failed=True, lifted_m={"red": 0.1, "green": 0.1}
+    )
+    assert said == "failed"
+
+
+def test_task_with_one_target_cannot_be_swapped():
+    with pytest.raises(ConfigError, match="nothing else than 'bar'"):
+        other_target("bar", ("bar",))
 
 
 @pytest.mark.parametrize("target", ["red", "green", "blue"])

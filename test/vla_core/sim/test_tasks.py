@@ -50,5 +50,5 @@ def test_expert_does_the_task(env):
 
 
 def test_unknown_task_names_those_that_exist():
-    with pytest.raises(UnknownNameError, match="'sweep' is unknown; available: pick"):
+    with pytest.raises(UnknownNameError, match="'sweep' is unknown; available: pick, put_in_box"):
         get_task("sweep")

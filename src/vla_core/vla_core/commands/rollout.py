@@ -2,8 +2,8 @@
 """Measure a policy's success in the simulation, without ROS and without real time.
 
 Every episode is a scene that training never saw. With --ablate the same scenes are run again with
-another colour named, where the block named now is the one to lift, and with black images, where
-nothing should succeed. Episodes are written as they end; --resume goes on with an interrupted run.
+something else named, another colour, which then counts, and with black images, where nothing
+should succeed. Episodes are written as they end; --resume goes on with an interrupted run.
 
   vla rollout --episodes 50 --ablate --output out/rollout
 """
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="actions of a chunk that are executed before the next inference (default 8)",
     )
     parser.add_argument(
-        "--ablate", action="store_true", help="also swap the named colour, and blacken the images"
+        "--ablate", action="store_true", help="also name another target, and blacken the images"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
     parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vla_core.errors import DatasetError
+from vla_core.errors import ConfigError, DatasetError
 from vla_core.evaluation.metrics import SuccessRate
 
 NORMAL = "normal"
@@ -17,10 +17,11 @@ SWAPPED_INSTRUCTION = "swapped_instruction"
 BLACK_IMAGES = "black_images"
 CONDITIONS = {
     NORMAL: "instruction of the scene",
-    SWAPPED_INSTRUCTION: "same scenes, another colour named",
+    SWAPPED_INSTRUCTION: "same scenes, another target named",
     BLACK_IMAGES: "same scenes, black images",
 }
 TIME_OUT = "time-out"
+FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +33,11 @@ class EpisodeResult:
         seed: Seed of the scene.
         condition: One of CONDITIONS.
         instruction: What the policy was told.
-        target: Block that the instruction names; success is judged on it.
-        success: The named block was lifted and held, and no other.
+        target: What the instruction names, such as a block; success is judged on it.
+        success: The task was done: for a block, that it was lifted and held, and no other.
         outcome: The same in words: 'success', 'lifted the green block', 'time-out'.
         duration_s: Time from the instruction to the end, on the robot's clock.
-        lifted_m: Greatest height of every block above its resting place, by colour.
+        lifted_m: Greatest height of every object above its resting place, by name.
         start_stamp_ns: Robot's clock when the instruction was given; 0 without a recording.
         end_stamp_ns: Robot's clock at the end; 0 without a recording.
     """
@@ -55,8 +56,8 @@ class EpisodeResult:
 
     @property
     def target_lifted_m(self) -> float:
-        """Greatest height of the named block."""
-        return self.lifted_m.get(self.target, 0.0)
+        """Greatest height of the target, or of any object where the target names several."""
+        return self.lifted_m.get(self.target, max(self.lifted_m.values(), default=0.0))
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON values that `from_dict` reads back."""
@@ -83,22 +84,33 @@ def describe_outcome(
     """Say in words how an episode ended.
 
     Args:
-        target: Block that the instruction named.
-        success: It was lifted and held, and no other.
-        failed: Another block was lifted.
-        lifted_m: Greatest height of every block, by colour.
+        target: What the instruction named.
+        success: The task was done.
+        failed: It can no longer be done: where a block was named, another one was lifted.
+        lifted_m: Greatest height of every object, by name.
     """
     if success:
         return "success"
+    if failed and target not in lifted_m:
+        return FAILED
     if failed:
         others = {colour: height for colour, height in lifted_m.items() if colour != target}
         return f"lifted the {max(others, key=others.__getitem__)} block"
     return TIME_OUT
 
 
-def other_target(target: str, colours: Sequence[str]) -> str:
-    """Return the colour after `target` in a cyclic order: the one that a swapped run names."""
-    return colours[(colours.index(target) + 1) % len(colours)]
+def other_target(target: str, targets: Sequence[str]) -> str:
+    """Return the one after `target` in a cyclic order: what a swapped run names.
+
+    Raises:
+        ConfigError: There is no other.
+    """
+    if target not in targets or len(targets) < 2:
+        raise ConfigError(
+            f"nothing else than {target!r} can be named in its place (known: {list(targets)}); "
+            "do not swap the instruction in this task."
+        )
+    return targets[(targets.index(target) + 1) % len(targets)]
 
 
 def success_by_condition(results: Iterable[EpisodeResult]) -> dict[str, SuccessRate]:
