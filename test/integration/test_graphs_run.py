@@ -46,9 +46,10 @@ class Listener:
 
         self._sources = {
             "status": listen(CommandStatus, "command_node/status"),
-            "trajectory": listen(JointTrajectory, contract.command.topic),
             "sim": listen(SimStatus, "sim_robot_node/status"),
         }
+        for topic in contract.command.topics or [contract.command.topic]:
+            self._sources[topic] = listen(JointTrajectory, topic)
         self.heard = {name: [] for name in self._sources}
 
     def listen_until(self, condition, what):
@@ -70,18 +71,21 @@ class Listener:
 
 
 @contextmanager
-def listening(name):
+def listening(contract):
     with private_domain() as domain:
-        listener = Listener(domain, load_contract(get_graph(name).resolve({})["robot"]))
+        listener = Listener(domain, contract)
         try:
             yield listener
         finally:
             listener.close()
 
 
-def assert_it_works(name, listener):
-    """The arm is commanded at the contract's rate, within its limits; the controller accepts."""
-    contract = load_contract(get_graph(name).resolve({})["robot"])
+def contract_of(name):
+    return load_contract(get_graph(name).resolve({})["robot"])
+
+
+def assert_it_works(contract, listener):
+    """The arm is commanded at the contract's rate, within its limits; the controllers accept."""
     listener.listen_until(lambda: len(listener.executing()) > NUM_TICKS, "commands")
     ticks = listener.executing()[:NUM_TICKS]
     period_s = (time_ns(ticks[-1].header.stamp) - time_ns(ticks[0].header.stamp)) * 1e-9
@@ -89,8 +93,11 @@ def assert_it_works(name, listener):
     steps = round(period_s * contract.command.rate_hz)
     assert steps >= NUM_TICKS - 1
     assert period_s == pytest.approx(steps / contract.command.rate_hz, abs=0.02)
-    assert listener.heard["trajectory"]
+    topics = contract.command.topics or {contract.command.topic: contract.arm_joints}
+    for topic, joints in topics.items():
+        assert tuple(listener.heard[topic][-1].joint_names) == joints
     for tick in ticks:
+        assert len(tick.command_positions) == len(contract.action_limits)
         for limit, position, velocity in zip(
             contract.action_limits.values(),
             tick.command_positions,
@@ -105,10 +112,20 @@ def assert_it_works(name, listener):
 
 @pytest.mark.parametrize("name", available_graphs())
 def test_graph_runs_under_the_supervisor_with_no_arguments(name):
-    with listening(name) as listener:
-        supervisor = Supervisor(get_graph(name).nodes())
+    run_under_the_supervisor(get_graph(name).nodes(), contract_of(name))
+
+
+def test_act_moves_two_arms_at_once():
+    """`vla up act robot:=sim_bimanual`."""
+    nodes = get_graph("act").nodes({"robot": "sim_bimanual"})
+    run_under_the_supervisor(nodes, load_contract("sim_bimanual"))
+
+
+def run_under_the_supervisor(nodes, contract):
+    with listening(contract) as listener:
+        supervisor = Supervisor(nodes)
         with supervisor:
-            assert_it_works(name, listener)
+            assert_it_works(contract, listener)
         for node in supervisor.names:
             assert "Traceback" not in "\n".join(supervisor.output_of(node))
         assert supervisor.wait(0.0) == 0
@@ -129,14 +146,15 @@ def test_graph_runs_under_the_launch_system_with_no_arguments(name, tmp_path):
         "sys.exit(service.run())\n"
     )
     log_path = tmp_path / "launch.log"
-    with listening(name) as listener, log_path.open("w") as log:
+    contract = contract_of(name)
+    with listening(contract) as listener, log_path.open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(LAUNCH_FILES / f"{name}.launch.py")],
             stdout=log,
             stderr=subprocess.STDOUT,
         )
         try:
-            assert_it_works(name, listener)
+            assert_it_works(contract, listener)
         finally:
             process.send_signal(signal.SIGINT)
             status = process.wait(PATIENCE_S)

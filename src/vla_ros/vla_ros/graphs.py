@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from vla_core.errors import UnknownNameError
-from vla_core.sim.tasks import DEFAULT_TASK, TASKS
+from vla_core.sim.tasks import AUTO_TASK, TASKS
 from vla_ros.graph import (
     GraphArgument,
     GraphSpec,
@@ -132,9 +132,9 @@ def _arguments(checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
         ),
         GraphArgument(
             name="task",
-            description="What the simulated robot's scene is for.",
-            default=DEFAULT_TASK,
-            choices=tuple(TASKS),
+            description="What the simulated robot's scene is for; auto: the robot's first task.",
+            default=AUTO_TASK,
+            choices=(AUTO_TASK, *TASKS),
         ),
         GraphArgument(
             name="dry_run",

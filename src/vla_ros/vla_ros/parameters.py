@@ -28,7 +28,7 @@ from rclpy.parameter import Parameter
 
 from vla_core.errors import ConfigError
 from vla_core.inference.action_chunks import BLENDINGS
-from vla_core.sim.tasks import TASKS
+from vla_core.sim.tasks import AUTO_TASK, TASKS
 from vla_ros.graph import find_config
 
 ParametersT = TypeVar("ParametersT")
@@ -196,7 +196,10 @@ class SimRobotParameters:
     contract: str = parameter(
         "Robot contract, a name of config/robots or a path: topics, joints, cameras, limits."
     )
-    task: str = parameter("Task of the simulation, for its robot and scene.", choices=tuple(TASKS))
+    task: str = parameter(
+        "Task of the simulation, for its scene; auto: the first one of the contract's robot.",
+        choices=(AUTO_TASK, *TASKS),
+    )
     seed: int = parameter("Seed of the first episode's scene.", minimum=0, maximum=2**32 - 1)
     loop_rate_hz: float = parameter(
         "Rate of the loop that advances physics and takes commands [Hz]. Physics steps at 500 Hz.",

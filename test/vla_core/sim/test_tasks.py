@@ -4,7 +4,7 @@ import pytest
 from vla_core.errors import UnknownNameError
 from vla_core.processing.contract import load_contract
 from vla_core.sim.env import ACTION_PERIOD_S, TabletopEnv
-from vla_core.sim.tasks import TASKS, get_task
+from vla_core.sim.tasks import AUTO_TASK, TASKS, choose_task, get_task
 
 
 @pytest.fixture(scope="module", params=list(TASKS))
@@ -52,3 +52,12 @@ def test_expert_does_the_task(env):
 def test_unknown_task_names_those_that_exist():
     with pytest.raises(UnknownNameError, match="'sweep' is unknown; available: pick, put_in_box"):
         get_task("sweep")
+
+
+@pytest.mark.parametrize(
+    ("contract", "task"), [("sim", "pick"), ("sim_200hz", "pick"), ("sim_bimanual", "hand_over")]
+)
+def test_the_first_task_of_a_robot_is_chosen_where_none_is_named(contract, task):
+    joints = load_contract(contract).state.joints
+    assert choose_task(AUTO_TASK, joints).name == task
+    assert choose_task("pick", joints).name == "pick"

@@ -9,7 +9,7 @@ node know a task by its name alone.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import UnknownNameError
+from vla_core.processing.contract import load_contract
 
 RENDER_SIZE = 192
 TIMESTEP_S = 0.002
 DEFAULT_TASK = "pick"
+AUTO_TASK = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +204,26 @@ def get_task(name: str) -> SimTask:
     if name not in TASKS:
         raise UnknownNameError(f"task {name!r} is unknown; available: {', '.join(TASKS)}.")
     return TASKS[name]
+
+
+def choose_task(name: str, joints: Collection[str]) -> SimTask:
+    """Return a task by its name or, for AUTO_TASK, the first one of a robot.
+
+    Args:
+        name: Name of a task, or AUTO_TASK.
+        joints: Joints of the robot, in any order.
+
+    Raises:
+        UnknownNameError: There is no task of that name.
+    """
+    if name != AUTO_TASK:
+        return get_task(name)
+    fitting = (
+        task
+        for task in TASKS.values()
+        if set(load_contract(task.contract).state.joints) == set(joints)
+    )
+    return next(fitting, TASKS[DEFAULT_TASK])
 
 
 def _load(place: str) -> Any:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Publish the simulated robot of a task: joint states and cameras out, commands in.
 
-Physics follows the wall clock in steps of 2 ms; the stamps are the times of the physics. Every
-trajectory goes through a model of joint_trajectory_controller, which rejects what the real one
-rejects; with a contract for it, a forward controller takes positions instead.
+Physics follows the wall clock in steps of 2 ms; the stamps are the times of the physics. The
+controllers that take the commands refuse what the real ones refuse.
 """
 
 from __future__ import annotations
@@ -15,28 +14,25 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.logging import get_logger
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
-from trajectory_msgs.msg import JointTrajectory
 from vla_msgs.msg import SimStatus
 from vla_msgs.srv import ResetEpisode
 
-from vla_core.errors import ConfigError, MessageError, VLAError
+from vla_core.errors import ConfigError, VLAError
 from vla_core.processing.contract import RobotContract, load_contract
-from vla_core.sim.tasks import TIMESTEP_S, get_task
-from vla_core.sim.trajectory_controller import TrajectoryController, TrajectoryRejectedError
+from vla_core.sim.tasks import TIMESTEP_S, choose_task
 from vla_ros.conversions import (
     camera_info_message,
     image_message,
     joint_state_message,
     sensor_publisher_qos,
-    sensor_subscription_qos,
     status_qos,
     time_message,
 )
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.parameters import SimRobotParameters, declare_parameters
-from vla_ros.polled_subscription import AbsoluteRate, Periodic, PolledSubscription
+from vla_ros.polled_subscription import AbsoluteRate, Periodic
 from vla_ros.realtime import raise_priority
-from vla_ros.sim_forward_controller import SimForwardController
+from vla_ros.sim_controllers import SimControllers
 from vla_ros.stop_signal import StopSignal
 
 _OUTPUTS = ("joint_trajectory", "forward_position")
@@ -48,7 +44,7 @@ class SimRobotNode(Node):
     """The simulated robot.
 
     Publishes ``joint_states``, the contract's cameras with ``camera_info`` beside each, and
-    ``~/status``. Subscribes to the contract's command topic. Serves ``~/reset``.
+    ``~/status``. Subscribes to the contract's command topics. Serves ``~/reset``.
 
     Raises:
         ConfigError: A parameter or the contract does not fit the simulation, or the cameras cannot
@@ -60,11 +56,13 @@ class SimRobotNode(Node):
         self._timestep_ns = round(TIMESTEP_S * 1e9)
         self.parameters = declare_parameters(self, SimRobotParameters)
         contract = load_contract(self.parameters.contract)
-        task = get_task(self.parameters.task)
+        task = choose_task(self.parameters.task, contract.state.joints)
         kind = task.simulation_class()
         self._render_size = _check_contract(contract, kind.joints, kind.cameras)
         self._sim = kind(self._render_size)
-        self._controller = TrajectoryController(
+        self._controllers = SimControllers(
+            self,
+            contract.command,
             kind.joints,
             kind.home,
             distro=self.parameters.controller_distro,
@@ -73,10 +71,6 @@ class SimRobotNode(Node):
         self._create_topics(contract)
         self._seed = self.parameters.seed
         self._episode = 0
-        self._num_accepted = 0
-        self._num_rejected = 0
-        self._last_rejection = ""
-        self._logged_causes: set[str] = set()
         self._joint_states_due = Periodic(1.0 / self.parameters.joint_state_rate_hz)
         self._status_due = Periodic(1.0 / self.parameters.status_rate_hz)
         self._cameras_due = None
@@ -90,7 +84,11 @@ class SimRobotNode(Node):
     def tick(self) -> None:
         """Take the newest trajectory, advance the physics to now, publish what is due."""
         now_ns = self.get_clock().now().nanoseconds
-        self._take_command(now_ns)
+        self._controllers.take(
+            now_ns,
+            measured_positions=self._sim.joint_positions(),
+            measured_velocities=self._sim.joint_velocities(),
+        )
         self._advance(now_ns)
         if self._joint_states_due.is_due():
             self._publish_joint_states()
@@ -111,52 +109,7 @@ class SimRobotNode(Node):
                 self.create_publisher(CameraInfo, info_topic, sensor_publisher_qos()),
             )
         self._status = self.create_publisher(SimStatus, "~/status", status_qos())
-        topic = contract.command.topic
-        self._forward: SimForwardController | None = None
-        self._trajectories: PolledSubscription[JointTrajectory] | None = None
-        if contract.command.output == "forward_position":
-            # Another order than the policy's, as with real controllers: it has to be asked for.
-            self._forward = SimForwardController(self, topic, self._sim.joints[::-1])
-        else:
-            # The real controller's reader has the system default, which is best effort, depth 1.
-            self._trajectories = PolledSubscription(
-                self, JointTrajectory, topic, sensor_subscription_qos()
-            )
         self.create_service(ResetEpisode, "~/reset", self._on_reset)
-
-    def _take_command(self, now_ns: int) -> None:
-        trajectory = self._trajectories.take() if self._trajectories is not None else None
-        if trajectory is not None:
-            self._follow(trajectory, now_ns)
-        if self._forward is None:
-            return
-        try:
-            positions = self._forward.take()
-        except MessageError as error:
-            self.get_logger().error(str(error), throttle_duration_sec=5.0)
-        else:
-            if positions is not None:
-                self._controller.hold(positions[::-1])
-
-    def _follow(self, trajectory: JointTrajectory, now_ns: int) -> None:
-        try:
-            self._controller.replace(
-                trajectory,
-                now_ns,
-                measured_positions=self._sim.joint_positions(),
-                measured_velocities=self._sim.joint_velocities(),
-            )
-        except TrajectoryRejectedError as error:
-            self._num_rejected += 1
-            self._last_rejection = str(error)
-            if error.cause not in self._logged_causes:
-                self._logged_causes.add(error.cause)
-                self.get_logger().error(
-                    f"trajectory rejected: {error} Further ones for the same cause "
-                    f"({error.cause}) are only counted in ~/status."
-                )
-        else:
-            self._num_accepted += 1
 
     def _advance(self, now_ns: int) -> None:
         behind_ns = now_ns - self._physics_ns
@@ -169,8 +122,7 @@ class SimRobotNode(Node):
             self._physics_ns = now_ns - self._timestep_ns
         while self._physics_ns + self._timestep_ns <= now_ns:
             self._physics_ns += self._timestep_ns
-            positions, _ = self._controller.sample(self._physics_ns)
-            self._sim.step(positions)
+            self._sim.step(self._controllers.sample(self._physics_ns))
 
     def _publish_joint_states(self) -> None:
         self._joint_states.publish(
@@ -208,9 +160,9 @@ class SimRobotNode(Node):
             success=task.success,
             failed=task.failed,
             elapsed=(self._physics_ns - self._reset_ns) * 1e-9,
-            accepted_trajectories=self._num_accepted,
-            rejected_trajectories=self._num_rejected,
-            last_rejection=self._last_rejection,
+            accepted_trajectories=self._controllers.num_accepted,
+            rejected_trajectories=self._controllers.num_rejected,
+            last_rejection=self._controllers.last_rejection,
         )
         message.header.stamp = time_message(self._physics_ns)
         self._status.publish(message)
@@ -232,7 +184,7 @@ class SimRobotNode(Node):
 
     def _reset_episode(self, seed: int, target: str) -> str:
         drawn = self._sim.reset(seed, target or None)
-        self._controller.hold(self._sim.home)
+        self._controllers.hold(self._sim.home)
         self._seed = seed
         self._episode += 1
         self._reset_ns = self._physics_ns
@@ -247,11 +199,13 @@ def _check_contract(contract: RobotContract, joints: Sequence[str], cameras: Seq
     unknown = sorted(set(contract.cameras) - set(cameras))
     if unknown:
         problems.append(f"cameras {unknown} do not exist, available: {list(cameras)}")
-    if contract.command.output not in _OUTPUTS or contract.command.topics:
+    command = contract.command
+    if command.output not in _OUTPUTS:
         problems.append(
-            f"command.output must be one of {', '.join(_OUTPUTS)} with one topic, got "
-            f"{contract.command.output}"
+            f"command.output must be one of {', '.join(_OUTPUTS)}, got {command.output}"
         )
+    if command.prefixes or (command.topics and command.output != "joint_trajectory"):
+        problems.append("command.topics are for joint_trajectory alone, without command.prefixes")
     if set(contract.arm_joints) != set(joints):
         problems.append("every gripper must have output 'joint'")
     sizes = {(camera.width, camera.height) for camera in contract.cameras.values()}
