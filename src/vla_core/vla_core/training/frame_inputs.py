@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from vla_core.dataset.reader import Episode, EpisodeDataset
 from vla_core.errors import ConfigError
 from vla_core.models.frameworks import AbstractVLA
 from vla_core.models.vlm.base import VLMOutput
+from vla_core.models.vlm.prefix import VLMPrefix
 from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.training.failures import require_memory
 
@@ -42,13 +44,18 @@ class FrameInputs(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class CachedFeatures:
-    """Features of a frozen VLM for every frame with its instruction, float16 [F, L, D]."""
+    """What a frozen VLM made of every frame with its instruction, float16 [F, ...].
 
-    output: VLMOutput
+    Attributes:
+        output: Its tokens, or a prefix with the keys and values of all its layers.
+    """
+
+    output: VLMOutput | VLMPrefix
 
     def inputs(self, frames: Tensor) -> dict[str, Any]:
         """Return the features in the place of images."""
-        return {"images": None, "vlm_features": self.output.rows(frames).to("cpu", torch.float32)}
+        keyword = "vlm_features" if isinstance(self.output, VLMOutput) else "prefix"
+        return {"images": None, keyword: self.output.rows(frames).to("cpu", torch.float32)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +75,7 @@ class StoredImages:
 
 def can_cache_features(model: AbstractVLA) -> bool:
     """Return whether the features of a model's VLM never change and can be fed back to it."""
-    return hasattr(model, "encode_vlm") and model.vlm.is_frozen
+    return _encoder_of(model) is not None and model.vlm.is_frozen
 
 
 @torch.no_grad()
@@ -91,26 +98,60 @@ def cache_features(
             f"cache_features needs a frozen VLM, but {type(model).__name__} trains its own; "
             "set cache_features=false or freeze_vlm=true."
         )
+    encode = _encoder_of(model)
+    assert encode is not None
     device = next(model.parameters()).device
-    features: Tensor | None = None
-    mask: Tensor | None = None
+    stored: VLMOutput | VLMPrefix | None = None
     start = 0
     for episode, part in _parts(dataset):
         images = pipeline.to_images({name: f[part] for name, f in episode.images.items()})
-        output = model.encode_vlm(images.to(device), episode.task)  # type: ignore[operator]
-        stop = start + len(output.features)
-        if features is None or mask is None:
-            size = (dataset.num_frames, *output.features.shape[1:])
-            require_memory(2 * math.prod(size), *_FEATURES_IN_MEMORY)
-            features = torch.empty(size, dtype=torch.float16)
-            mask = torch.empty(size[:2], dtype=torch.bool)
-        features[start:stop] = output.features
-        mask[start:stop] = output.mask
+        output = encode(images.to(device), episode.task)
+        if stored is None:
+            require_memory(dataset.num_frames * _bytes_per_row(output), *_FEATURES_IN_MEMORY)
+            stored = _map_tensors(partial(_empty_rows, dataset.num_frames), output)
+        stop = start + len(output.mask)
+        _map_tensors(partial(_write_rows, slice(start, stop)), stored, output)
         on_frames(stop - start)
         start = stop
-    assert features is not None
-    assert mask is not None
-    return CachedFeatures(replace(output, features=features, mask=mask))
+    assert stored is not None
+    return CachedFeatures(stored)
+
+
+def _encoder_of(model: AbstractVLA) -> Callable[..., VLMOutput | VLMPrefix] | None:
+    encode = getattr(model, "encode_vlm", getattr(model, "encode_prefix", None))
+    return cast("Callable[..., VLMOutput | VLMPrefix] | None", encode)
+
+
+def _map_tensors(function: Callable[..., Any], value: Any, *others: Any) -> Any:
+    """Apply a function to every tensor in a dataclass and its tuples, and keep what is none."""
+    if isinstance(value, Tensor):
+        return function(value, *others)
+    if isinstance(value, tuple):
+        return tuple(_map_tensors(function, *parts) for parts in zip(value, *others, strict=True))
+    if not is_dataclass(value) or isinstance(value, type):
+        return value
+    names = [field.name for field in fields(value)]
+    parts = {
+        name: _map_tensors(function, *(getattr(part, name) for part in (value, *others)))
+        for name in names
+    }
+    return replace(value, **parts)
+
+
+def _empty_rows(count: int, example: Tensor) -> Tensor:
+    dtype = torch.float16 if example.is_floating_point() else example.dtype
+    return torch.empty((count, *example.shape[1:]), dtype=dtype)
+
+
+def _bytes_per_row(output: VLMOutput | VLMPrefix) -> int:
+    sizes: list[int] = []
+    _map_tensors(lambda tensor: sizes.append(_empty_rows(1, tensor).nbytes), output)
+    return sum(sizes)
+
+
+def _write_rows(rows: slice, stored: Tensor, part: Tensor) -> Tensor:
+    stored[rows] = part
+    return stored
 
 
 def store_images(

@@ -4,6 +4,7 @@
 from vla_core.models.encoders.base import AbstractStateEncoder
 from vla_core.models.encoders.context import ContextPooling
 from vla_core.models.encoders.mlp_state import MLPStateEncoder
+from vla_core.models.encoders.patch_merging import PatchMergingEncoder
 from vla_core.models.encoders.resnet import ResNetEncoder
 from vla_core.models.encoders.token_memory import TokenMemory
 from vla_core.models.encoders.vision import (
@@ -21,6 +22,7 @@ __all__ = [
     "AbstractVisionEncoder",
     "ContextPooling",
     "MLPStateEncoder",
+    "PatchMergingEncoder",
     "PatchVisionEncoder",
     "ResNetEncoder",
     "TokenMemory",

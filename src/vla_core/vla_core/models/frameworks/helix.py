@@ -33,6 +33,7 @@ from torch import Tensor, nn
 from vla_core.errors import CheckpointError, ConfigError, ShapeError
 from vla_core.models.action_heads.base import as_chunk, as_validity, masked_mean
 from vla_core.models.action_heads.mlp import LOSSES
+from vla_core.models.encoders.vision import AbstractVisionEncoder
 from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.helix_tiers import (
     HelixMotorControl,
@@ -78,6 +79,8 @@ class HelixVLA(AbstractVLA):
         plan_weight: Weight of the plan loss; 0 for none.
         smoothing_weight: Weight of the smoothing loss.
         dropout: Dropout probability of the policy.
+        vision_encoder: The policy's eyes: an encoder, or the name or configuration of one; None
+            for `patch` of width `hidden_dim`.
 
     Raises:
         ConfigError: If a setting is not possible.
@@ -115,6 +118,7 @@ class HelixVLA(AbstractVLA):
         plan_weight: float = 0.1,
         smoothing_weight: float = 0.01,
         dropout: float = 0.0,
+        vision_encoder: AbstractVisionEncoder | str | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_choice("loss", loss, tuple(LOSSES))
@@ -149,7 +153,8 @@ class HelixVLA(AbstractVLA):
         self.plan_weight = plan_weight
         self.smoothing_weight = smoothing_weight
         self.planner = _build_planner(self._config, vlm)
-        self.policy = _build_policy(self._config)
+        self.policy = _build_policy({**self._config, "vision_encoder": vision_encoder})
+        self._config["vision_encoder"] = self.policy.vision.get_config()
         self.motor_control = _build_motor_control(self._config)
         # Reads from the plan alone what follows; used by the plan loss only.
         self.plan_decoder = nn.Linear(plan_dim, plan_horizon * action_dim) if plan_weight else None
@@ -436,7 +441,11 @@ def _build_planner(config: Mapping[str, Any], vlm: AbstractVLM) -> HelixPlanner:
 def _build_policy(config: Mapping[str, Any]) -> HelixPolicy:
     names = ("action_dim", "state_dim", "plan_dim", "plan_horizon", "hidden_dim", "depth")
     more = ("num_heads", "num_cameras", "plan_max_age", "dropout")
-    return HelixPolicy(**{name: config[name] for name in (*names, *more)})
+    # Checkpoints of the time when there was no choice do not name the eyes.
+    vision_encoder = config.get("vision_encoder")
+    return HelixPolicy(
+        **{name: config[name] for name in (*names, *more)}, vision_encoder=vision_encoder
+    )
 
 
 def _build_motor_control(config: Mapping[str, Any]) -> HelixMotorControl:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vla_core.errors import CheckpointError, ConfigError, ShapeError
 from vla_core.models.components import Component, build_component
 from vla_core.models.encoders.context import ContextPooling
-from vla_core.models.encoders.vision import PatchVisionEncoder
+from vla_core.models.encoders.vision import AbstractVisionEncoder, as_vision_encoder
 from vla_core.models.frameworks.observations import check_images, check_vlm
 from vla_core.models.frameworks.state_features import StateFeatures
 from vla_core.models.frameworks.vlm_tokens import encode_observation
@@ -133,6 +133,8 @@ class HelixPolicy(HelixTier):
         num_cameras: Cameras of the images.
         plan_max_age: Largest age of a plan, in steps of the sequence.
         dropout: Dropout probability of the transformer.
+        vision_encoder: Its eyes: an encoder, or the name or configuration of one; None for
+            `patch` of width `hidden_dim`.
 
     Raises:
         ConfigError: If a width is not possible.
@@ -150,6 +152,7 @@ class HelixPolicy(HelixTier):
         num_cameras: int = 1,
         plan_max_age: int = 0,
         dropout: float = 0.0,
+        vision_encoder: AbstractVisionEncoder | Mapping[str, Any] | str | None = None,
     ) -> None:
         super().__init__()
         if plan_max_age < 0 or plan_horizon < 1:
@@ -161,7 +164,14 @@ class HelixPolicy(HelixTier):
         self.plan_horizon = plan_horizon
         self.plan_max_age = plan_max_age
         self.num_cameras = num_cameras
-        self.vision = PatchVisionEncoder(hidden_dim)
+        if vision_encoder is None:
+            vision_encoder = {"name": "patch", "output_dim": hidden_dim}
+        self.vision = as_vision_encoder(vision_encoder)
+        self.vision_projection: nn.Module = (
+            nn.Identity()
+            if self.vision.output_dim == hidden_dim
+            else nn.Linear(self.vision.output_dim, hidden_dim)
+        )
         self.camera_embedding = nn.Parameter(torch.randn(num_cameras, 1, hidden_dim) * 0.02)
         self.state = StateFeatures(state_dim, hidden_dim)
         self.plan_projection = nn.Linear(plan_dim, hidden_dim)
@@ -218,6 +228,11 @@ class HelixPolicy(HelixTier):
             x = block(x)
         return self.output(self.norm(x[:, -self.plan_horizon :]))
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor keywords as JSON values, and `name`."""
+        keywords = {**self.__dict__["_keywords"], "vision_encoder": self.vision.get_config()}
+        return {"name": type(self).__name__, **keywords}
+
     def check_age(self, plan_age: int | Tensor, batch_size: int) -> Tensor:
         """Return the age of each row's plan, int64 [B].
 
@@ -242,8 +257,8 @@ class HelixPolicy(HelixTier):
 
     def _see(self, cameras: Tensor) -> Tensor:
         """Turn images [B, N, 3, H, W] into tokens [B, N * cells, hidden_dim]."""
-        maps = self.vision(cameras.flatten(0, 1))  # [B * N, D, h, w]
-        tokens = maps.flatten(2).transpose(1, 2)
+        maps = self.vision(cameras.flatten(0, 1))  # [B * N, vision width, h, w]
+        tokens = self.vision_projection(maps.flatten(2).transpose(1, 2))
         rows, columns = maps.shape[-2:]
         places = grid_embedding(rows, columns, tokens.shape[-1]).to(tokens)
         tokens = (tokens + places).unflatten(0, cameras.shape[:2])

@@ -106,6 +106,19 @@ class VLMPrefix:
             positions=self.positions[index],
         )
 
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> VLMPrefix:
+        """Return the prefix on `device`, its features, keys and values as `dtype` if given."""
+        return replace(
+            self,
+            features=self.features.to(device=device, dtype=dtype),
+            mask=self.mask.to(device),
+            key_values=tuple(
+                (key.to(device=device, dtype=dtype), value.to(device=device, dtype=dtype))
+                for key, value in self.key_values
+            ),
+            positions=self.positions.to(device),
+        )
+
     def detach(self) -> VLMPrefix:
         """Return the prefix cut off from the graph that computed it."""
         return replace(

@@ -22,18 +22,18 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, interpolate
+from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from vla_core.errors import ConfigError, ShapeError
 from vla_core.models.keywords import check_choice
 from vla_core.models.layers.attention import TransformerBlock
+from vla_core.models.layers.patch_merging import STEM_STRIDE, PatchMergingStem
 from vla_core.models.layers.positional import sinusoidal_embedding
 from vla_core.models.vlm.base import AbstractVLM, VLMOutput, as_camera_images, as_text_list
 from vla_core.models.vlm.prefix import AttentionLayout, KeyValue, VLMExtension, VLMPrefix
 from vla_core.models.vlm.registry import register_vlm
 
-_STEM_STRIDE = 16
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -76,9 +76,9 @@ class TinyVLM(AbstractVLM):
     ) -> None:
         super().__init__()
         check_choice("size", size, ("tiny",))
-        if image_size < _STEM_STRIDE or image_size % _STEM_STRIDE:
+        if image_size < STEM_STRIDE or image_size % STEM_STRIDE:
             raise ConfigError(
-                f"image_size must be a multiple of {_STEM_STRIDE}, got {image_size}."
+                f"image_size must be a multiple of {STEM_STRIDE}, got {image_size}."
             )
         self.image_size = image_size
         self.hidden_size = hidden_size
@@ -99,10 +99,10 @@ class TinyVLM(AbstractVLM):
             "seed": seed,
             "num_action_tokens": num_action_tokens,
         }
-        self._grid = image_size // _STEM_STRIDE
+        self._grid = image_size // STEM_STRIDE
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.stem = _PatchStem(image_size, hidden_size)
+            self.stem = PatchMergingStem(image_size, hidden_size)
             self.word_embedding = nn.Embedding(vocab_size, hidden_size, padding_idx=0)
             self.image_position = nn.Parameter(torch.randn(self._grid**2, hidden_size) * 0.02)
             self.text_position = nn.Parameter(torch.randn(max_text_tokens, hidden_size) * 0.02)
@@ -301,34 +301,3 @@ class TinyVLM(AbstractVLM):
 def _join_cameras(x: Tensor, cameras: int) -> Tensor:
     """Put the cameras' tokens one after the other: [B*N, heads, L, d] to [B, heads, N*L, d]."""
     return x.unflatten(0, (-1, cameras)).transpose(1, 2).flatten(2, 3)
-
-
-class _PatchStem(nn.Module):
-    """Pixels [B, 3, H, W] to a grid of features [B, H/16, W/16, D].
-
-    Patches of 4 x 4 pixels are merged 2 x 2 twice, as in a Swin transformer (Liu et al., 2021,
-    arXiv:2103.14030) without its attention: every step is a matrix product. Each patch knows its
-    place, because a manipulation policy must know where things are.
-    """
-
-    def __init__(self, image_size: int, hidden_size: int) -> None:
-        super().__init__()
-        side = image_size // 4
-        self.patches = nn.Linear(3 * 16, 64)
-        self.position = nn.Parameter(torch.randn(side, side, 64) * 0.02)
-        self.norm = nn.LayerNorm(64)
-        self.first = nn.Sequential(nn.Linear(64 * 4, 128), nn.GELU(), nn.LayerNorm(128))
-        self.second = nn.Linear(128 * 4, hidden_size)
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        x = self.patches(_merge(pixels.permute(0, 2, 3, 1), 4)) + self.position
-        x = self.norm(gelu(x))  # [B, H/4, W/4, 64]
-        x = self.first(_merge(x, 2))  # [B, H/8, W/8, 128]
-        return self.second(_merge(x, 2))
-
-
-def _merge(x: Tensor, factor: int) -> Tensor:
-    """Join squares of neighbours: [B, H, W, C] to [B, H/f, W/f, f f C]."""
-    batch, height, width, channels = x.shape
-    squares = x.view(batch, height // factor, factor, width // factor, factor, channels)
-    return squares.transpose(2, 3).reshape(batch, height // factor, width // factor, -1)
