@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from vla_core.evaluation.episodes import (
     SWAPPED_INSTRUCTION,
     read_results,
 )
-from vla_core.evaluation.rollout import plan_episodes, run_episode
+from vla_core.evaluation.rollout import plan_episodes, run_episode, trained_target
 from vla_core.evaluation.seeds import HELD_OUT_SEEDS, held_out_seeds
 from vla_core.inference.policy import Policy
 from vla_core.models.frameworks import GR00TVLA
@@ -130,6 +131,33 @@ def test_more_actions_than_a_chunk_has_are_refused(policy, env):
         run_episode(policy, env, plan, actions_per_inference=17)
 
 
+def test_a_named_target_replaces_the_one_that_the_seed_draws(policy, env):
+    for target in env.sim.targets:
+        (plan,) = plan_episodes([SEED], target=target)
+        result = run_episode(policy, env, plan, actions_per_inference=CHUNK_SIZE)
+        assert result.target == target
+        assert target in result.instruction
+
+
+def test_the_time_of_an_inference_is_measured(policy, env, monkeypatch):
+    clock = iter(np.arange(1000.0))
+    monkeypatch.setattr("vla_core.evaluation.rollout.time.perf_counter", lambda: next(clock))
+    assert run_condition(policy, env, NORMAL).inference_ms == 1000.0
+
+
+@pytest.mark.parametrize(
+    ("instructions", "target"), [(["red"], "red"), (["red", "blue"], None), ([], None)]
+)
+def test_a_policy_trained_on_one_target_is_asked_for_no_other(
+    instructions, target, tmp_path, checkpoint
+):
+    folder = tmp_path / "policy"
+    shutil.copytree(checkpoint, folder)
+    stages = [{"from_step": 0, "instruction": words} for words in instructions]
+    (folder / "training.json").write_text(json.dumps({"recipe": {"curriculum": stages}}))
+    assert trained_target(str(folder)) == target
+
+
 def test_plan_runs_every_scene_under_every_condition():
     plans = plan_episodes([7, 8], list(CONDITIONS))
     assert [plan.number for plan in plans] == [1, 2, 3, 4, 5, 6]
@@ -183,3 +211,28 @@ def test_resuming_with_another_checkpoint_is_refused(checkpoint, tmp_path, capsy
     (tmp_path / "rollout.json").write_text(json.dumps(figures))
     assert main([*command, "--resume"]) == 2
     assert "0123456789ab" in capsys.readouterr().err
+
+
+def test_all_shipped_policies_are_compared_in_one_table(checkpoint, tmp_path, monkeypatch, capsys):
+    shipped = tmp_path / "shipped"
+    for name in ("first", "second"):
+        shutil.copytree(checkpoint, shipped / name)
+        report = {
+            "recipe": {"framework": "gr00t"},
+            "parameters": 1_200_000,
+            "steps": 2_500,
+            "seconds": 90.0,
+        }
+        (shipped / name / "training.json").write_text(json.dumps(report))
+    monkeypatch.setattr("vla_core.inference.checkpoint_files._SHIPPED", shipped)
+    output = tmp_path / "out"
+    command = ["rollout", "--all", "--episodes", "1", "--actions-per-inference", "16"]
+    assert main([*command, "--output", str(output)]) == 0
+    assert "second" in capsys.readouterr().out
+    _, _, *rows = (output / "table.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+    assert [row[:5] for row in cells] == [
+        [name, "gr00t", "pick", "0 of 1", "0% to 79%"] for name in ("first", "second")
+    ]
+    assert all(row[6:] == ["1.2 M", "2,500", "2"] and float(row[5]) > 0 for row in cells)
+    assert read_results(output / "first" / "episodes.jsonl")

@@ -140,6 +140,21 @@ def test_frozen_backbone_stays_as_it_was(make_trainer):
         assert torch.equal(state.model[f"vlm.{name}"], value), name
 
 
+def test_cached_keys_and_values_give_the_loss_that_the_images_give(make_trainer, recipe_values):
+    recipe_values["model"] = {
+        "hidden_dim": 16,
+        "chunk_size": 4,
+        "state_mode": "continuous",
+        "fine_tune_vlm": False,
+    }
+    losses = []
+    for cached in (True, False):
+        trainer = make_trainer(str(cached), framework="pi0", cache_features=cached, steps=2)
+        trainer.run()
+        losses.append([float(loss) for _, loss in _losses(trainer)])
+    np.testing.assert_allclose(losses[0], losses[1], rtol=2e-2)  # features are kept as float16
+
+
 def test_caching_needs_a_frozen_backbone(make_trainer):
     with pytest.raises(ConfigError, match=r"needs a frozen VLM.*cache_features=false"):
         make_trainer(model={"freeze_vlm": False})

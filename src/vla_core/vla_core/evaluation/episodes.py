@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class EpisodeResult:
         lifted_m: Greatest height of every object above its resting place, by name.
         start_stamp_ns: Robot's clock when the instruction was given; 0 without a recording.
         end_stamp_ns: Robot's clock at the end; 0 without a recording.
+        inference_ms: Median time of an inference; 0 where none was measured.
     """
 
     number: int
@@ -53,6 +54,7 @@ class EpisodeResult:
     lifted_m: Mapping[str, float]
     start_stamp_ns: int = 0
     end_stamp_ns: int = 0
+    inference_ms: float = field(default=0.0, compare=False)
 
     @property
     def target_lifted_m(self) -> float:

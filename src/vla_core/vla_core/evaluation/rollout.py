@@ -7,8 +7,10 @@ the same episodes over ROS tell what latency and asynchrony cost.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any, Protocol
 
 import numpy as np
@@ -40,21 +42,30 @@ class ChunkPolicy(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodePlan:
-    """One episode to run: its place in the run, its scene and what is changed in it."""
+    """One episode to run.
+
+    Attributes:
+        number: Its place in the run, from 1.
+        seed: Its scene.
+        condition: What is changed in it, a key of CONDITIONS.
+        target: What it is to be about; None for what the seed draws.
+    """
 
     number: int
     seed: int
     condition: str
+    target: str | None = None
 
 
 def plan_episodes(
-    seeds: Iterable[int], conditions: Sequence[str] = (NORMAL,)
+    seeds: Iterable[int], conditions: Sequence[str] = (NORMAL,), target: str | None = None
 ) -> list[EpisodePlan]:
     """Return every scene under every condition.
 
     Args:
         seeds: Scenes.
         conditions: Keys of CONDITIONS.
+        target: What all of them are to be about; None for what the seeds draw.
 
     Raises:
         ConfigError: A condition does not exist.
@@ -67,7 +78,7 @@ def plan_episodes(
     seeds = list(seeds)
     pairs = [(seed, condition) for condition in conditions for seed in seeds]
     return [
-        EpisodePlan(number=number, seed=seed, condition=condition)
+        EpisodePlan(number=number, seed=seed, condition=condition, target=target)
         for number, (seed, condition) in enumerate(pairs, start=1)
     ]
 
@@ -90,15 +101,18 @@ def run_episode(
         raise ConfigError(
             f"actions_per_inference must be at least 1, got {actions_per_inference}."
         )
-    frames, info = env.reset(seed=plan.seed)
+    frames, info = env.reset(seed=plan.seed, options={"target": plan.target})
     if plan.condition == SWAPPED_INSTRUCTION:
         target = other_target(info["target"], env.sim.targets)
         frames, info = env.reset(seed=plan.seed, options={"target": target})
     highest = dict(info["lifted_m"])
+    inference_s = []
     done = False
     while not done:
         observation = _observe(frames, info, plan.condition)
+        began = time.perf_counter()
         chunk = policy.predict_chunk(observation, seed=plan.seed)
+        inference_s.append(time.perf_counter() - began)
         if len(chunk.actions) < actions_per_inference:
             raise ConfigError(
                 f"actions_per_inference {actions_per_inference} is more than the "
@@ -120,6 +134,7 @@ def run_episode(
         outcome="success" if info["success"] else info["failure"] or TIME_OUT,
         duration_s=info["elapsed_s"],
         lifted_m=highest,
+        inference_ms=1e3 * median(inference_s),
     )
 
 
@@ -132,9 +147,37 @@ def trained_task(checkpoint: str) -> str:
     Raises:
         CheckpointError: The checkpoint is missing or damaged.
     """
-    report = find_checkpoint(checkpoint) / "training.json"
-    dataset = read_json(report)["dataset"] if report.is_file() else {}
+    dataset = read_training_report(checkpoint).get("dataset", {})
     return str(dataset.get("sim_task") or DEFAULT_TASK)
+
+
+def trained_target(checkpoint: str) -> str | None:
+    """Return the only target whose demonstrations a checkpoint was trained on; None for all.
+
+    A policy that reads no language is trained so, and can be judged on nothing else.
+
+    Args:
+        checkpoint: Folder, or name of a shipped checkpoint.
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    recipe = read_training_report(checkpoint).get("recipe", {})
+    named = {stage.get("instruction") for stage in recipe.get("curriculum", ())}
+    return named.pop() if len(named) == 1 else None
+
+
+def read_training_report(checkpoint: str) -> dict[str, Any]:
+    """Return what training.json says of a checkpoint; empty if it was not trained.
+
+    Args:
+        checkpoint: Folder, or name of a shipped checkpoint.
+
+    Raises:
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    path = find_checkpoint(checkpoint) / "training.json"
+    return read_json(path) if path.is_file() else {}
 
 
 def run_rollout(

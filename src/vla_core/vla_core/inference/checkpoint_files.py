@@ -36,8 +36,7 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
     if not directory.is_dir():
         directory = _SHIPPED / directory
     if not directory.is_dir():
-        names = sorted(path.parent.name for path in _SHIPPED.glob(f"*/{PROCESSING_NAME}"))
-        shipped = ", ".join(repr(name) for name in names) or "none"
+        shipped = ", ".join(map(repr, shipped_checkpoints())) or "none"
         raise CheckpointError(
             f"checkpoint '{path_or_name}' is neither a directory nor shipped; shipped: {shipped}; "
             f"'{UNTRAINED}<framework>' builds one."
@@ -49,6 +48,11 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
             f"checkpoint '{directory}' lacks {', '.join(missing)}; it holds {found}."
         )
     return directory
+
+
+def shipped_checkpoints() -> list[str]:
+    """Return the names of the checkpoints that ship with the package, sorted."""
+    return sorted(path.parent.name for path in _SHIPPED.glob(f"*/{PROCESSING_NAME}"))
 
 
 def require_fitting_contract(contract: RobotContract, trained: RobotContract) -> None:

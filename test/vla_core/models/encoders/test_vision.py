@@ -11,8 +11,10 @@ from vla_core.models.encoders.vision import (
     register_vision_encoder,
     vision_encoder_from_config,
 )
+from vla_core.models.vlm import get_vlm
 
 BUILDERS = {
+    "patch_merging": {"image_size": 32, "output_dim": 16},
     "patch": {"output_dim": 16, "hidden_dims": (8, 8, 8, 16)},
     "resnet": {"depth": 18, "width": 8},
 }
@@ -29,8 +31,14 @@ def rand(*shape):
 
 
 def test_features_are_a_map_of_the_promised_width(encoder):
-    features = encoder(rand(2, 3, 64, 96))
+    features = encoder(rand(2, 3, 64, 64))
     assert features.shape[:2] == (2, encoder.output_dim)
+    assert features.shape[2] == features.shape[3] > 1
+
+
+@pytest.mark.parametrize("name", ["patch", "resnet"])
+def test_a_map_has_the_proportions_of_the_image(name):
+    features = get_vision_encoder(name, **BUILDERS[name])(rand(2, 3, 64, 96))
     assert features.shape[2] / features.shape[3] == pytest.approx(64 / 96)
 
 
@@ -53,6 +61,19 @@ def test_frozen_encoder_stays_in_eval_mode_and_gets_no_gradient(encoder):
     encoder.train()
     assert not encoder.training
     assert not encoder(rand(1, 3, 32, 32)).requires_grad
+
+
+def test_pretrained_patches_are_the_eyes_of_the_tiny_vlm():
+    encoder = get_vision_encoder("patch_merging", pretrained=True)
+    vlm = get_vlm("tiny", pretrained=True)
+    images = rand(2, 3, 96, 96)
+    assert torch.equal(encoder(images).permute(0, 2, 3, 1), vlm.stem(2.0 * images - 1.0))
+    assert "pretrained" not in encoder.get_config()
+
+
+def test_an_image_that_patches_do_not_divide_is_refused():
+    with pytest.raises(ConfigError, match="image_size must be a multiple of 16, got 100"):
+        get_vision_encoder("patch_merging", image_size=100)
 
 
 def test_images_smaller_than_a_patch_are_refused():

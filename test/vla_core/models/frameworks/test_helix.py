@@ -113,6 +113,28 @@ def test_a_tier_is_loaded_out_of_a_whole_policy(tier, tmp_path):
         assert torch.equal(loaded.state_dict()[name], tensor), name
 
 
+def test_the_policy_may_have_other_eyes_and_keeps_them(tmp_path):
+    eyes = {"name": "patch_merging", "image_size": 32, "output_dim": 8}
+    model = make_model(vision_encoder=eyes)
+    model.save_pretrained(tmp_path)
+    sequence = model.policy(torch.zeros(BATCH, 16), make_images(), STATE)
+    for loaded in (
+        HelixVLA.from_pretrained(tmp_path).policy,
+        HelixVLA.load_tier(tmp_path, "policy"),
+    ):
+        assert loaded.vision.get_config() == eyes
+        assert torch.equal(loaded(torch.zeros(BATCH, 16), make_images(), STATE), sequence)
+
+
+def test_a_policy_saved_before_there_was_a_choice_of_eyes_still_loads(tmp_path):
+    make_model().save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["vision_encoder"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert HelixVLA.load_tier(tmp_path, "policy").vision.name == "patch"
+    assert HelixVLA.from_pretrained(tmp_path).policy.vision.name == "patch"
+
+
 def test_a_policy_tier_holds_no_vlm(tmp_path):
     model = make_model()
     model.policy.save_pretrained(tmp_path)

@@ -200,6 +200,13 @@ def test_action_tokens_leave_the_other_weights_as_they_are():
         assert torch.equal(wider.state_dict()[key], value)
 
 
+def test_untrained_action_tokens_are_the_more_alike_the_nearer_their_bins_are():
+    vlm = TinyVLM(image_size=32, hidden_size=64, depth=1, num_heads=2, num_action_tokens=32)
+    rows = vlm.embed_tokens(vlm.action_token_ids(32)[None])[0]
+    likeness = rows[0] @ rows.T
+    assert likeness[0] > likeness[1] > likeness[2] > likeness[8:].max()
+
+
 def test_weights_without_action_tokens_serve_a_model_with_them(vlm, tmp_path):
     vlm.save_pretrained(tmp_path)
     wider = TinyVLM.from_pretrained(tmp_path, num_action_tokens=8).eval()

@@ -37,9 +37,7 @@ class PatchMergingEncoder(AbstractVisionEncoder):
     def __init__(self, image_size: int = 96, output_dim: int = 128) -> None:
         super().__init__()
         if image_size < STEM_STRIDE or image_size % STEM_STRIDE:
-            raise ConfigError(
-                f"image_size must be a multiple of {STEM_STRIDE}, got {image_size}."
-            )
+            raise ConfigError(f"image_size must be a multiple of {STEM_STRIDE}, got {image_size}.")
         self.image_size = image_size
         self.output_dim = output_dim
         self.stem = PatchMergingStem(image_size, output_dim)

@@ -54,6 +54,7 @@ class TinyVLM(AbstractVLM):
         max_cameras: Cameras that have an index embedding.
         seed: Seed of the initial weights.
         num_action_tokens: Ids after those of the words, which no word has: for action bins.
+            Their embeddings start in an order, neighbours being alike.
         size: 'tiny', the one size that there is, so that all backends can be built alike.
 
     Raises:
@@ -77,9 +78,7 @@ class TinyVLM(AbstractVLM):
         super().__init__()
         check_choice("size", size, ("tiny",))
         if image_size < STEM_STRIDE or image_size % STEM_STRIDE:
-            raise ConfigError(
-                f"image_size must be a multiple of {STEM_STRIDE}, got {image_size}."
-            )
+            raise ConfigError(f"image_size must be a multiple of {STEM_STRIDE}, got {image_size}.")
         self.image_size = image_size
         self.hidden_size = hidden_size
         self.vocab_size = vocab_size + num_action_tokens
@@ -112,7 +111,7 @@ class TinyVLM(AbstractVLM):
             )
             self.norm = nn.LayerNorm(hidden_size)
             self.action_embedding = (
-                nn.Embedding(num_action_tokens, hidden_size) if num_action_tokens else None
+                _ordered_embedding(num_action_tokens, hidden_size) if num_action_tokens else None
             )
         self._layout = AttentionLayout(depth, num_heads, num_heads, hidden_size // num_heads)
 
@@ -296,6 +295,16 @@ class TinyVLM(AbstractVLM):
         if self.action_embedding is None or "action_embedding.weight" in tensors:
             return tensors
         return {**tensors, "action_embedding.weight": self.action_embedding.weight.detach()}
+
+
+def _ordered_embedding(count: int, width: int) -> nn.Embedding:
+    """Return rows that are the more alike the nearer they are.
+
+    A large model knows the order of its number tokens from its pre-training; a bin whose
+    neighbours look like any other bin has to be learned from its own few examples.
+    """
+    rows = sinusoidal_embedding(torch.arange(count), width)
+    return nn.Embedding.from_pretrained(rows, freeze=False)
 
 
 def _join_cameras(x: Tensor, cameras: int) -> Tensor:
