@@ -26,6 +26,12 @@ def test_stage_is_chosen_by_the_words_of_its_instruction():
     assert max(curriculum.next_batch(0).tolist()) < 12
 
 
+def test_what_is_validated_is_what_the_last_stage_is_about():
+    stages = StageRecipe(from_step=0), StageRecipe(from_step=3, instruction="red")
+    assert _curriculum(*stages).goal(torch.tensor([3, 11, 12, 20])).tolist() == [3, 11]
+    assert _curriculum().goal(torch.tensor([3, 20])).tolist() == [3, 20]
+
+
 def test_horizon_is_that_of_the_stage():
     stages = StageRecipe(from_step=0, horizon=2), StageRecipe(from_step=5)
     curriculum = _curriculum(*stages)

@@ -40,6 +40,7 @@ class Curriculum:
         self._stages = tuple(stages) or (StageRecipe(from_step=0),)
         lengths = torch.as_tensor(episode_lengths)
         episodes = torch.arange(len(lengths)).repeat_interleave(lengths)
+        self._goal = _belongs(self._stages[-1], episodes, texts)
         self._samplers = []
         for number, stage in enumerate(self._stages):
             chosen = frames[_belongs(stage, episodes, texts)[frames]]
@@ -57,6 +58,10 @@ class Curriculum:
     def horizon(self, step: int) -> int | None:
         """Return how many actions of a chunk count in a step; None for all."""
         return self._stages[self._number(step)].horizon
+
+    def goal(self, frames: Tensor) -> Tensor:
+        """Return those of frames, int64 [V], that the last stage is about."""
+        return frames[self._goal[frames]]
 
     def state_dict(self) -> list[dict[str, int]]:
         """Return the position in the order of each stage."""

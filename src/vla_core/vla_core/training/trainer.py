@@ -317,7 +317,7 @@ class Trainer:
         display.note(f"step {self._step}: open-loop error {figures['error']:.4f}")
 
     def _validation_frames(self) -> Tensor:
-        frames = self._data.validation_frames
+        frames = self._curriculum.goal(self._data.validation_frames)
         count = min(self.recipe.validation.max_frames, len(frames))
         return frames[torch.linspace(0, len(frames) - 1, count).round().long()]
 
