@@ -49,7 +49,7 @@ def test_helix_trains_with_plans_of_its_largest_age(recipe_values, make_trainer)
     recipe_values["model"] = model
     trainer = make_trainer(framework="helix", cache_features=False)
     ages = []
-    policy = trainer._model.policy
+    policy = trainer._learner.model.policy
     policy.register_forward_pre_hook(
         lambda module, inputs: ages.extend(inputs[3].tolist()) if module.training else None
     )
