@@ -140,16 +140,20 @@ def test_frozen_backbone_stays_as_it_was(make_trainer):
         assert torch.equal(state.model[f"vlm.{name}"], value), name
 
 
-def test_cached_keys_and_values_give_the_loss_that_the_images_give(make_trainer, recipe_values):
-    recipe_values["model"] = {
-        "hidden_dim": 16,
-        "chunk_size": 4,
-        "state_mode": "continuous",
-        "fine_tune_vlm": False,
-    }
+CACHED = {
+    "pi0": {"chunk_size": 4, "state_mode": "continuous", "fine_tune_vlm": False},
+    "helix": {"depth": 1, "plan_horizon": 4, "plan_dim": 16, "plan_max_age": 2},
+}
+
+
+@pytest.mark.parametrize("framework", sorted(CACHED))
+def test_what_is_cached_gives_the_losses_that_the_images_give(
+    framework, make_trainer, recipe_values
+):
+    recipe_values["model"] = {"hidden_dim": 16, **CACHED[framework]}
     losses = []
     for cached in (True, False):
-        trainer = make_trainer(str(cached), framework="pi0", cache_features=cached, steps=2)
+        trainer = make_trainer(str(cached), framework=framework, cache_features=cached, steps=3)
         trainer.run()
         losses.append([float(loss) for _, loss in _losses(trainer)])
     np.testing.assert_allclose(losses[0], losses[1], rtol=2e-2)  # features are kept as float16

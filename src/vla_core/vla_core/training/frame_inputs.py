@@ -73,6 +73,18 @@ class StoredImages:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class FeaturesAndImages:
+    """Both, for a model of which another part than the VLM reads the images."""
+
+    features: CachedFeatures
+    images: StoredImages
+
+    def inputs(self, frames: Tensor) -> dict[str, Any]:
+        """Return the features beside images and texts."""
+        return self.features.inputs(frames) | self.images.inputs(frames)
+
+
 def can_cache_features(model: AbstractVLA) -> bool:
     """Return whether the features of a model's VLM never change and can be fed back to it."""
     return _encoder_of(model) is not None and model.vlm.is_frozen

@@ -33,7 +33,12 @@ from vla_core.training.accelerator import (
 from vla_core.training.checkpoint import TrainingState, random_state, restore_random_state
 from vla_core.training.curriculum import Curriculum
 from vla_core.training.failures import explain_out_of_memory, require_finite
-from vla_core.training.frame_inputs import FrameInputs, cache_features, store_images
+from vla_core.training.frame_inputs import (
+    FeaturesAndImages,
+    FrameInputs,
+    cache_features,
+    store_images,
+)
 from vla_core.training.interrupt import Interrupt, catch_interrupt
 from vla_core.training.learner import Learner
 from vla_core.training.model import build_model
@@ -234,12 +239,16 @@ class Trainer:
         )
 
     def _prepare_inputs(self, model: AbstractVLA) -> FrameInputs:
-        title = "encoding" if self.recipe.cache_features else "reading"
-        with ProgressDisplay(self._console, title, self._dataset.num_frames) as display:
-            if self.recipe.cache_features:
-                return cache_features(model, self._dataset, self._pipeline, display.advance)
-            texts = self._data.texts
-            return store_images(self._dataset, self._pipeline, texts, display.advance)
+        dataset, pipeline = self._dataset, self._pipeline
+        features = None
+        if self.recipe.cache_features:
+            with ProgressDisplay(self._console, "encoding", dataset.num_frames) as display:
+                features = cache_features(model, dataset, pipeline, display.advance)
+            if not model.looks_beside_vlm:
+                return features
+        with ProgressDisplay(self._console, "reading", dataset.num_frames) as display:
+            images = store_images(dataset, pipeline, self._data.texts, display.advance)
+        return images if features is None else FeaturesAndImages(features, images)
 
     def _train_step(self, interrupt: Interrupt) -> dict[str, float]:
         if self._step == self.recipe.unfreeze_step:

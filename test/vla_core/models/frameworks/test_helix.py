@@ -82,6 +82,17 @@ def test_a_plan_made_before_saves_the_planner():
     assert torch.equal(model.predict_action(images, None, STATE, plan=plan), expected)
 
 
+def test_tokens_of_the_vlm_made_before_save_its_work():
+    model = make_model()
+    tokens = model.encode_vlm(make_images(), "lift")
+    expected = model(make_images(1), "lift", STATE, plan_images=make_images(), plan_age=2)
+    given = model(make_images(1), None, STATE, vlm_features=tokens, plan_age=2)
+    for name, value in expected.items():
+        torch.testing.assert_close(given[name], value)
+    with pytest.raises(ConfigError, match="one of plan, plan_images and vlm_features"):
+        model(make_images(1), None, STATE, vlm_features=tokens, plan=expected["plan"])
+
+
 def test_planning_is_a_function_of_images_and_text_alone():
     model = make_model()
     plan = model.high_level_planning(make_images(), "red")

@@ -46,11 +46,14 @@ class AbstractVLA(nn.Module, ABC):
         presets: Constructor keywords by the name of a preset; `seed` is the constructor's own
             defaults.
         vlm: The backbone that `freeze_backbone` freezes, unless `backbone` says otherwise.
+        looks_beside_vlm: Another part than the VLM reads the images as well, so that features of
+            the VLM do not stand for them.
     """
 
     framework: str
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"seed": {}}
     vlm: AbstractVLM
+    looks_beside_vlm: ClassVar[bool] = False
 
     @abstractmethod
     def forward(

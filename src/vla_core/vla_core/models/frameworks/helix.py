@@ -43,8 +43,9 @@ from vla_core.models.frameworks.helix_tiers import (
 )
 from vla_core.models.frameworks.observations import padding_from
 from vla_core.models.frameworks.registry import register_framework
+from vla_core.models.frameworks.vlm_tokens import encode_observation
 from vla_core.models.keywords import check_choice, check_sizes
-from vla_core.models.vlm.base import AbstractVLM
+from vla_core.models.vlm.base import AbstractVLM, VLMOutput
 from vla_core.models.vlm.registry import vlm_from_config
 from vla_core.models.weights import (
     CONFIG_NAME,
@@ -86,6 +87,7 @@ class HelixVLA(AbstractVLA):
         ConfigError: If a setting is not possible.
     """
 
+    looks_beside_vlm = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "seed": {},
         "reference": {
@@ -176,6 +178,7 @@ class HelixVLA(AbstractVLA):
         plan: Tensor | None = None,
         plan_images: Tensor | None = None,
         plan_age: int | Tensor | None = None,
+        vlm_features: VLMOutput | None = None,
         action_is_pad: Tensor | None = None,
         action_mask: Tensor | None = None,
         generator: torch.Generator | None = None,
@@ -196,6 +199,8 @@ class HelixVLA(AbstractVLA):
                 [B, N, C, H, W] or [B, C, H, W].
             plan_age: Steps of the sequence since the observation of `plan` or `plan_images`, at
                 most `plan_max_age`: a number, or int64 [B]; None for 0, or for a draw.
+            vlm_features: What `encode_vlm` returned for what the planner sees, now or `plan_age`
+                steps ago, in the place of `plan_images`, to save the work.
             action_is_pad: True where a step of the actions is padding, bool [B, K].
             action_mask: The opposite of `action_is_pad`, which may be given in its stead.
             generator: Source of the drawn ages; None for the global one.
@@ -214,7 +219,12 @@ class HelixVLA(AbstractVLA):
         if kwargs:
             raise TypeError(f"HelixVLA has no keywords {sorted(kwargs)}.")
         with torch.set_grad_enabled(torch.is_grad_enabled() and actions is not None):
-            if plan is None:
+            if vlm_features is not None:
+                if plan is not None or plan_images is not None:
+                    raise ConfigError("give one of plan, plan_images and vlm_features.")
+                plan = self.planner(None, vlm_features=vlm_features)
+                age = self.policy.check_age(0 if plan_age is None else plan_age, len(plan))
+            elif plan is None:
                 seen, age = self._observation_of_plan(images, plan_images, plan_age, generator)
                 plan = self.planner(seen, text)
             elif plan_images is not None:
@@ -247,6 +257,15 @@ class HelixVLA(AbstractVLA):
             The plan, [B, plan_dim], which `forward` and `predict_action` take as `plan`.
         """
         return self.planner(images, text)
+
+    def encode_vlm(self, images: Tensor, text: str | Sequence[str] | None = None) -> VLMOutput:
+        """Return the tokens of the planner's VLM, which a trainer may keep while it is frozen.
+
+        Args:
+            images: As in `forward`.
+            text: As in `forward`.
+        """
+        return encode_observation(self.vlm, images, text, self.planner.num_cameras)
 
     def compute_loss(
         self,

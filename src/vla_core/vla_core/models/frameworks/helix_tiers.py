@@ -16,10 +16,10 @@ from vla_core.models.encoders.context import ContextPooling
 from vla_core.models.encoders.vision import AbstractVisionEncoder, as_vision_encoder
 from vla_core.models.frameworks.observations import check_images, check_vlm
 from vla_core.models.frameworks.state_features import StateFeatures
-from vla_core.models.frameworks.vlm_tokens import encode_observation
+from vla_core.models.frameworks.vlm_tokens import tokens_of
 from vla_core.models.layers.attention import TransformerBlock
 from vla_core.models.layers.positional import grid_embedding
-from vla_core.models.vlm.base import AbstractVLM
+from vla_core.models.vlm.base import AbstractVLM, VLMOutput
 from vla_core.models.vlm.registry import vlm_from_config
 from vla_core.models.weights import (
     CONFIG_NAME,
@@ -101,9 +101,27 @@ class HelixPlanner(HelixTier):
         )
         self.norm = nn.LayerNorm(plan_dim)
 
-    def forward(self, images: Tensor | None, text: str | Sequence[str] | None = None) -> Tensor:
-        """Plan from camera frames [B, N, C, H, W] or [B, C, H, W]; returns [B, plan_dim]."""
-        tokens = encode_observation(self.vlm, images, text, self.num_cameras)
+    def forward(
+        self,
+        images: Tensor | None,
+        text: str | Sequence[str] | None = None,
+        vlm_features: VLMOutput | None = None,
+    ) -> Tensor:
+        """Plan from camera frames, or from what the VLM made of them and the text.
+
+        Args:
+            images: [B, N, C, H, W] or [B, C, H, W]; None if `vlm_features` are given.
+            text: One instruction for the whole batch, or one per row; None for no instruction.
+            vlm_features: Tokens of the VLM that were computed before.
+
+        Returns:
+            The plan, [B, plan_dim].
+
+        Raises:
+            ConfigError: If both or none of `images` and `vlm_features` are given.
+            ShapeError: If what is given does not fit.
+        """
+        tokens = tokens_of(self.vlm, images, text, vlm_features, self.num_cameras)
         return self.norm(self.pooling(tokens))
 
     def get_config(self) -> dict[str, Any]:
