@@ -6,6 +6,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vla_core.errors import ConfigError, DatasetError, TrainingError
 from vla_core.inference.policy import Policy
@@ -100,6 +101,16 @@ def test_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(make_trainer
     ]
     for name, value in weights[0].average.items():
         assert torch.equal(weights[1].average[name], value), name
+
+
+def test_policy_of_half_the_size_acts_and_the_run_keeps_exact_weights(make_trainer):
+    trainer = make_trainer(checkpoint={"dtype": "fp16"}, steps=2)
+    trainer.run()
+    stored = load_file(trainer.folder.policy_path / "model.safetensors")
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    Policy.from_checkpoint(trainer.folder.policy_path).warm_up()
+    state = trainer.folder.checkpoints.load(trainer.folder.checkpoints.latest())
+    assert {value.dtype for value in state.model.values()} == {torch.float32}
 
 
 def test_other_recipe_is_not_resumed(make_trainer):

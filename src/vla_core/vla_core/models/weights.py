@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 from safetensors.torch import save as serialize_safetensors
@@ -41,13 +42,27 @@ _BUILD_ERRORS = (
 
 
 def write_model(
-    weights_path: Path, config_path: Path, module: nn.Module, config: Mapping[str, Any]
+    weights_path: Path,
+    config_path: Path,
+    module: nn.Module,
+    config: Mapping[str, Any],
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a module's persistent state and its configuration, creating parent folders.
 
     Each file is complete or absent: it is written beside its destination and then renamed.
+
+    Args:
+        weights_path: Where the tensors go.
+        config_path: Where the configuration goes.
+        module: Its state is written.
+        config: JSON values.
+        dtype: What floating-point tensors are rounded to; None leaves them as they are.
     """
-    tensors = {key: value.contiguous().clone() for key, value in module.state_dict().items()}
+    tensors = {
+        key: value.to(dtype if value.is_floating_point() else None, copy=True).contiguous()
+        for key, value in module.state_dict().items()
+    }
     metadata = {"format": "pt"}
     metadata[IDENTITY_KEY] = hashlib.sha256(serialize_safetensors(tensors, metadata)).hexdigest()
     _write_atomically(weights_path, serialize_safetensors(tensors, metadata))

@@ -16,6 +16,7 @@ from vla_core.processing.value_checks import (
 )
 
 POLICY_WEIGHTS = ("last", "best")
+POLICY_DTYPES = ("fp32", "fp16")
 SCHEDULES = ("cosine", "rsqrt", "constant")
 
 
@@ -82,15 +83,18 @@ class CheckpointRecipe:
     Attributes:
         every_steps: Steps between two checkpoints.
         policy: ``'last'``, or ``'best'`` by the open-loop error.
+        dtype: Of the policy's weights in its file, ``'fp32'``, or ``'fp16'`` for half the size.
     """
 
     every_steps: int
     policy: str
+    dtype: str = "fp32"
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         require_count("every_steps", self.every_steps)
         require_choice("policy", self.policy, POLICY_WEIGHTS)
+        require_choice("dtype", self.dtype, POLICY_DTYPES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

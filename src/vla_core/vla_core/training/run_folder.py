@@ -66,7 +66,11 @@ class RunFolder:
             plot_losses(self.root / "loss.png", steps, losses, *self.validations.column("error"))
 
     def write_policy(
-        self, model: AbstractVLA, pipeline: ProcessingPipeline, provenance: Mapping[str, Any]
+        self,
+        model: AbstractVLA,
+        pipeline: ProcessingPipeline,
+        provenance: Mapping[str, Any],
+        dtype: str = "fp32",
     ) -> None:
         """Write the folder that `vla_core.inference.Policy` loads, and put it in place at once.
 
@@ -74,13 +78,14 @@ class RunFolder:
             model: Its present weights are saved.
             pipeline: Goes into processing.json.
             provenance: Goes into training.json.
+            dtype: Of the weights in the file, ``'fp32'`` or ``'fp16'``.
         """
         partial = self.root / ".policy.partial"
         replaced = self.root / ".policy.replaced"
         for path in (partial, replaced):
             shutil.rmtree(path, ignore_errors=True)
         partial.mkdir(parents=True)
-        model.save_pretrained(partial)
+        model.save_pretrained(partial, torch.float16 if dtype == "fp16" else None)
         pipeline.save(partial)
         _write_json(partial / "training.json", provenance)
         if self.policy_path.exists():

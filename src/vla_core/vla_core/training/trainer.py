@@ -348,7 +348,8 @@ class Trainer:
         # steps again, and writes the same policy.
         if is_policy:
             with self._learner.averaged() as model:
-                self.folder.write_policy(model, self._pipeline, self._provenance())
+                dtype = self.recipe.checkpoint.dtype
+                self.folder.write_policy(model, self._pipeline, self._provenance(), dtype)
         progress = {
             "step": self._step,
             "sampler": self._curriculum.state_dict(),

@@ -38,6 +38,19 @@ def test_file_form_writes_exactly_that_file_and_json_beside_it(model, tmp_path):
     assert names == ["model.json", "model.pt"]
 
 
+def test_weights_may_be_rounded_in_the_file_and_are_not_in_the_model(model, tmp_path):
+    exact = {name: value.clone() for name, value in model.state_dict().items()}
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "half", torch.float16)
+    sizes = [(tmp_path / n / "model.safetensors").stat().st_size for n in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    loaded = type(model).from_pretrained(tmp_path / "half").state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, exact[name]), name
+        assert loaded[name].dtype == value.dtype
+        torch.testing.assert_close(loaded[name], value, rtol=1e-3, atol=1e-6)
+
+
 def test_saving_again_replaces_the_checkpoint(model, tmp_path):
     model.save_pretrained(tmp_path)
     with torch.no_grad():

@@ -242,15 +242,17 @@ class AbstractVLA(nn.Module, ABC):
             if parameter.requires_grad or not trainable_only
         )
 
-    def save_pretrained(self, path: str | Path) -> None:
+    def save_pretrained(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write weights (safetensors) and configuration (JSON), each file atomically.
 
         Args:
             path: A directory, which gets config.json and model.safetensors; or a file such as
                 checkpoints/model.pt, which gets the weights and a model.json beside it. A file is
                 what ends in .safetensors, .pt, .pth, .bin or .ckpt.
+            dtype: What the weights are rounded to, such as torch.float16 for a file of half the
+                size; None leaves them as they are.
         """
-        write_model(*_checkpoint_files(Path(path)), self, self.get_config())
+        write_model(*_checkpoint_files(Path(path)), self, self.get_config(), dtype)
 
     @classmethod
     def from_pretrained(cls: type[VLA], path: str | Path, strict: bool = True) -> VLA:

@@ -262,7 +262,7 @@ class CustomVLA(AbstractVLA):
             "freeze_vlm": self.vlm.is_frozen,
         }
 
-    def save_pretrained(self, path: str | Path) -> None:
+    def save_pretrained(self, path: str | Path, dtype: torch.dtype | None = None) -> None:
         """Write weights and configuration; see `AbstractVLA.save_pretrained`.
 
         Raises:
@@ -273,7 +273,7 @@ class CustomVLA(AbstractVLA):
                 f"{type(self).__name__} has no name of its own, so its checkpoint could not be "
                 "loaded; decorate the class with @register_framework('a_name')."
             )
-        super().save_pretrained(path)
+        super().save_pretrained(path, dtype)
 
     def _make_pooling(self) -> ContextPooling:
         return ContextPooling(
