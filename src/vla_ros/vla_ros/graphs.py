@@ -201,6 +201,6 @@ _GRAPHS = {
         _graph("rt2", "RT-2", "untrained:rt2"),
         _graph("act", "ACT", "untrained:act"),
         _graph("helix", "Helix", "untrained:helix", robot="sim_200hz", has_tiers=True),
-        _graph("custom", "Custom", "untrained:custom"),
+        _graph("custom", "Custom", "custom"),
     )
 }

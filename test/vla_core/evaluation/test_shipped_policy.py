@@ -1,13 +1,20 @@
 # SPDX-License-Identifier: MIT
-"""What the shipped policy is promised to do, in the gymnasium loop on scenes it never saw."""
+"""What the shipped policies are promised to do, in the gymnasium loop on scenes they never saw."""
 
 from __future__ import annotations
 
 import pytest
 
 from vla_core.evaluation.episodes import BLACK_IMAGES, NORMAL, SWAPPED_INSTRUCTION, other_target
-from vla_core.evaluation.rollout import plan_episodes, run_episode
+from vla_core.evaluation.rollout import (
+    plan_episodes,
+    run_episode,
+    run_rollout,
+    trained_target,
+    trained_task,
+)
 from vla_core.evaluation.seeds import held_out_seeds
+from vla_core.inference.checkpoint_files import shipped_checkpoints
 from vla_core.inference.policy import Policy
 from vla_core.sim.env import TabletopEnv
 from vla_core.sim.scene import COLOURS
@@ -65,3 +72,10 @@ def test_no_scene_succeeds_in_the_dark(run, plain, monkeypatch):
     assert successes(dark) == 0, [episode.outcome for episode in dark]
     # With images that time is enough.
     assert max(episode.duration_s for episode in plain if episode.success) < DARK_TIME_LIMIT_S
+
+
+@pytest.mark.parametrize("checkpoint", sorted({*shipped_checkpoints()} - {"groot"}))
+def test_every_other_shipped_policy_masters_three_of_four_scenes(checkpoint):
+    plans = plan_episodes(SCENES[:8], target=trained_target(checkpoint))
+    results = list(run_rollout(checkpoint, plans, task=trained_task(checkpoint)))
+    assert successes(results) >= 6, [episode.outcome for episode in results]
