@@ -19,7 +19,13 @@ from vla_core.evaluation.episodes import (
     SWAPPED_INSTRUCTION,
     read_results,
 )
-from vla_core.evaluation.rollout import plan_episodes, run_episode, trained_target
+from vla_core.evaluation.rollout import (
+    plan_episodes,
+    run_episode,
+    run_rollout,
+    trained_target,
+    trained_task,
+)
 from vla_core.evaluation.seeds import HELD_OUT_SEEDS, held_out_seeds
 from vla_core.inference.policy import Policy
 from vla_core.models.frameworks import GR00TVLA
@@ -27,6 +33,7 @@ from vla_core.models.vlm import get_vlm
 from vla_core.processing.contract import load_contract
 from vla_core.processing.normalization import Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
+from vla_core.sim.box_scene import BoxSim
 from vla_core.sim.env import TabletopEnv
 from vla_core.sim.scene import HOME, TabletopSim
 
@@ -236,3 +243,39 @@ def test_all_shipped_policies_are_compared_in_one_table(checkpoint, tmp_path, mo
     ]
     assert all(row[6:] == ["1.2 M", "2,500", "2"] and float(row[5]) > 0 for row in cells)
     assert read_results(output / "first" / "episodes.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "task"), [({"sim_task": "put_in_box"}, "put_in_box"), ({}, "pick")]
+)
+def test_task_is_the_one_of_the_demonstrations(checkpoint, tmp_path, dataset, task):
+    trained = tmp_path / "policy"
+    shutil.copytree(checkpoint, trained)
+    (trained / "training.json").write_text(json.dumps({"dataset": dataset}))
+    assert trained_task(str(trained)) == task
+    assert trained_task(str(checkpoint)) == "pick"
+
+
+def test_task_of_another_robot_is_refused(checkpoint):
+    with pytest.raises(ConfigError, match="'hand_over' moves the joints"):
+        list(run_rollout(str(checkpoint), plan_episodes([SEED]), task="hand_over"))
+
+
+def test_resuming_with_another_task_is_refused(checkpoint, tmp_path, capsys):
+    command = ["rollout", "--checkpoint", str(checkpoint), "--actions-per-inference", "16"]
+    command += ["--episodes", "1", "--output", str(tmp_path)]
+    assert main(command) == 0
+    assert main([*command, "--task", "put_in_box", "--resume"]) == 2
+    assert "'task': 'pick'" in capsys.readouterr().err
+
+
+def test_two_blocks_named_the_other_way_round_are_a_swapped_instruction(policy, monkeypatch):
+    monkeypatch.setattr(BoxSim, "time_limit_s", 3.0)
+    env = TabletopEnv("put_in_box")
+    plain, swapped = (
+        run_condition(policy, env, condition) for condition in (NORMAL, SWAPPED_INSTRUCTION)
+    )
+    env.close()
+    assert plain.duration_s == pytest.approx(3.0)
+    assert {plain.target, swapped.target} < set(env.sim.targets)
+    assert plain.target != swapped.target
