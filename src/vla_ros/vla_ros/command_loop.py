@@ -29,6 +29,7 @@ from vla_ros.outputs import Command, CommandOutput
 from vla_ros.outputs.joint_trajectory import plan_message
 from vla_ros.parameters import CommandParameters
 from vla_ros.realtime import raise_priority
+from vla_ros.state_validity import StateValidity
 from vla_ros.tick_rate import TickRate
 
 _END_PATIENCE_S = 20.0
@@ -48,6 +49,7 @@ class CommandLoop:
         interlocks: Whether the arm may move.
         make_stream: Makes the streams.
         parameters: Those of the node; may be replaced at any time.
+        validity: Judges the way ahead; None: nobody does.
 
     Attributes:
         parameters: Those of the node.
@@ -66,7 +68,9 @@ class CommandLoop:
         interlocks: Interlocks,
         make_stream: MakeStream,
         parameters: CommandParameters,
+        validity: StateValidity | None = None,
     ) -> None:
+        self._validity = validity
         self._node = node
         self._outputs = tuple(outputs)
         self._inputs = inputs
@@ -142,10 +146,14 @@ class CommandLoop:
             self._stream.set_back_clock()
         self._inputs.poll(self._stream, now_ns, start_ns)
         leader = self._inputs.leader(start_ns, self.parameters.teleop_timeout_s)
+        hold_reason = ""
+        if self._validity is not None and leader is None:
+            hold_reason = self._validity.check(self._stream, now_ns, start_ns)
         tick = self._stream.tick(
             now_ns,
             rate.num_elapsed,
             stop_reason=self._find_stop_reason(start_ns),
+            hold_reason=hold_reason,
             leader=leader,
         )
         self._send(tick, now_ns)
@@ -189,12 +197,15 @@ class CommandLoop:
 
     def _send(self, tick: CommandTick, now_ns: int) -> None:
         measured = self._stream.measured
-        if tick.plan is None or tick.position is None or measured.positions is None:
+        if tick.plan is None or measured.positions is None:
             self._end_motion()
             return
+        assert tick.position is not None
+        assert tick.velocity is not None
         command = Command(
             now_ns=now_ns,
             position=tick.position,
+            velocity=tick.velocity,
             positions=tick.plan[0],
             velocities=tick.plan[1],
             measured=measured.positions,

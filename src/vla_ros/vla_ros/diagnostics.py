@@ -18,6 +18,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.node import Node
 
 from vla_ros.conversions import status_qos
+from vla_ros.node_clock import steady_clock
 
 TOPIC = "/diagnostics"
 
@@ -116,7 +117,7 @@ class Diagnostics:
         self._hardware_id = hardware_id
         self._reports: dict[str, Callable[[], DiagnosticReport]] = {}
         self._publisher = node.create_publisher(DiagnosticArray, TOPIC, status_qos())
-        self._timer = node.create_timer(period_s, self.publish)
+        self._timer = node.create_timer(period_s, self.publish, clock=steady_clock())
 
     def add(self, name: str, report: Callable[[], DiagnosticReport]) -> None:
         """Add a concern, or replace the one of this name.

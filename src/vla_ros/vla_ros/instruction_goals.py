@@ -22,6 +22,8 @@ from rclpy.node import Node
 from std_msgs.msg import Bool, Float32
 from vla_msgs.action import ExecuteInstruction
 
+from vla_ros.node_clock import steady_clock
+
 _STEP_PERIOD_S = 0.1
 _STEPS_PER_FEEDBACK = 2
 _Result = ExecuteInstruction.Result
@@ -86,7 +88,7 @@ class InstructionGoals:
         )
         node.create_subscription(Bool, "task_success", self._on_success, 10)
         node.create_subscription(Float32, "task_progress", self._on_progress, 10)
-        node.create_timer(_STEP_PERIOD_S, self._step)
+        node.create_timer(_STEP_PERIOD_S, self._step, clock=steady_clock())
 
     @property
     def is_active(self) -> bool:

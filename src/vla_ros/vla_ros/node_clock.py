@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import threading
 
+from rclpy.clock import Clock as SteadyClock
+from rclpy.clock import ClockType  # type: ignore[attr-defined]  # Humble has it nowhere else
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rosgraph_msgs.msg import Clock
@@ -18,6 +20,11 @@ from vla_core.processing.messages import time_ns
 from vla_ros.polled_subscription import PolledSubscription
 
 CLOCK_TOPIC = "/clock"
+
+
+def steady_clock() -> SteadyClock:
+    """Return a clock for timers that go on where /clock stands still."""
+    return SteadyClock(clock_type=ClockType.STEADY_TIME)
 
 
 class NodeClock:

@@ -450,6 +450,19 @@ class CommandParameters:
         maximum=10.0,
         read_only=False,
     )
+    validity_service: str = parameter(
+        "MoveIt's service that judges the way ahead of a chunk, check_state_validity of "
+        "move_group; empty: nobody does."
+    )
+    validity_group: str = parameter("Planning group that it judges; empty: the whole robot.")
+    validity_horizon_s: float = parameter(
+        "How far ahead it looks: longer than the arm takes to stop [s].",
+        minimum=0.1,
+        maximum=5.0,
+    )
+    validity_needed: bool = parameter(
+        "Whether the arm holds where the service is missing or late; false only reports it."
+    )
     teleop_timeout_s: float = parameter(
         "Silence of teleop_joint_states after which the leader arm has let go [s].",
         minimum=0.02,

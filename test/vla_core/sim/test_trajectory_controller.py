@@ -261,17 +261,45 @@ def test_newest_distros_skip_no_point_of_a_stamp_in_the_past(distro):
 
 def test_newest_distros_follow_the_old_trajectory_until_the_stamp_one_update_late():
     controller = TrajectoryController(JOINTS, (0.0, 0.0), distro="lyrical")
-    controller.replace(make_trajectory(RAMP), NOW)
-    alone = TrajectoryController(JOINTS, (0.0, 0.0), distro="lyrical")
-    alone.replace(make_trajectory(RAMP), NOW)
-    for each in (controller, alone):
-        positions_over(each, [0.0, 0.49])
+    ramp = [make_point(t, (t, t), (1.0, 1.0)) for t in (0.2, 0.6, 0.7)]
+    ramp.append(make_point(1.0, (0.9, 0.9), (0.0, 0.0)))
+    controller.replace(make_trajectory(ramp), NOW)
+    positions_over(controller, [0.01 * i for i in range(50)])
     points = [make_point(0.1, (0.0, 0.0), (0.0, 0.0)), make_point(0.2, (0.1, 0.1), (0.0, 0.0))]
-    controller.replace(make_trajectory(points, stamp_ns=at(0.9)), at(0.495))
-    np.testing.assert_allclose(
-        positions_over(controller, [0.5, 0.7, 0.9]), positions_over(alone, [0.49, 0.69, 0.89])
-    )
-    np.testing.assert_allclose(controller.sample(at(1.0))[0], (0.0, 0.0), atol=1e-12)
+    controller.replace(make_trajectory(points, stamp_ns=at(0.75)), at(0.495))
+    found = positions_over(controller, [0.5, 0.61, 0.65, 0.71])[1:, 0]
+    np.testing.assert_allclose(found, (0.6, 0.64, 0.7))
+    np.testing.assert_allclose(controller.sample(at(0.85))[0], (0.0, 0.0), atol=1e-12)
+
+
+@pytest.mark.parametrize("distro", ["lyrical", "rolling"])
+def test_newest_distros_replace_at_once_if_they_are_told_to(distro):
+    controllers = [
+        TrajectoryController(JOINTS, (0.0, 0.0), distro="jazzy"),
+        TrajectoryController(
+            JOINTS, (0.0, 0.0), distro=distro, allow_trajectory_replacement=False
+        ),
+    ]
+    found = []
+    for controller in controllers:
+        controller.replace(make_trajectory(RAMP), NOW)
+        positions_over(controller, [0.0, 0.49])
+        controller.replace(make_trajectory(GOOD, stamp_ns=at(0.35)), at(0.495))
+        found.append(positions_over(controller, [0.5, 0.52, 0.6]))
+    np.testing.assert_array_equal(*found)
+
+
+def test_a_first_point_to_come_is_approached_over_two_updates_more_since_jazzy():
+    """The last command bears the time of the update that gave it, and was due one later."""
+    found = {}
+    for distro in ("humble", "jazzy"):
+        controller = TrajectoryController(JOINTS, (0.0, 0.0), distro=distro)
+        controller.replace(make_trajectory([make_point(1.0, (1.0, 1.0))]), NOW)
+        positions_over(controller, [0.0, 0.1, 0.2])
+        controller.replace(make_trajectory([make_point(0.1, (0.5, 0.5))], stamp_ns=at(0.3)), NOW)
+        found[distro] = positions_over(controller, [0.3, 0.4])[:, 0]
+    np.testing.assert_allclose(found["humble"], (0.2, 0.5))
+    np.testing.assert_allclose(found["jazzy"], (0.2 + 0.3 * 2 / 3, 0.5))
 
 
 def test_newest_distros_replace_a_trajectory_of_one_point_at_once():
@@ -320,21 +348,21 @@ def test_hold_drops_the_trajectory():
     np.testing.assert_array_equal(controller.sample(at(0.1))[0], (0.7, 0.8))
 
 
-def test_stream_of_overlapping_chunks_follows_the_curve_that_they_sample():
-    """Every 20 ms the next 0.1 s of the curve and a stop, as the command node sends them."""
-    controller = TrajectoryController(JOINTS, (0.0, 0.0))
+@pytest.mark.parametrize("distro", ["humble", "jazzy", "kilted"])
+def test_stream_of_stamped_chunks_follows_the_curve_that_they_sample(distro):
+    """Every 20 ms the curve from now on for 0.1 s and a stop, as the command node sends them."""
+    controller = TrajectoryController(JOINTS, (0.0, 0.0), distro=distro)
     errors = []
     for tick in range(100):
         start = tick * 0.02
-        knots = start + 0.02 * np.arange(1, 6)
+        knots = start + 0.02 * np.arange(6)
         speeds = np.cos(knots)
         speeds[-1] = 0.0
         points = [
-            make_point(0.02 * (k + 1), [np.sin(time)] * 2, [speed] * 2)
+            make_point(0.02 * k, [np.sin(time)] * 2, [speed] * 2)
             for k, (time, speed) in enumerate(zip(knots, speeds, strict=True))
         ]
-        controller.replace(make_trajectory(points), at(start))
-        grid = start + 0.002 * np.arange(10)
+        controller.replace(make_trajectory(points, stamp_ns=at(start)), at(start + 0.003))
+        grid = start + 0.004 + 0.002 * np.arange(10)
         errors.append(positions_over(controller, grid)[:, 0] - np.sin(grid))
-    # At first the arm is at rest and the curve is not.
-    assert np.abs(errors[5:]).max() < 1e-5
+    assert np.abs(errors).max() < 1e-5

@@ -124,6 +124,7 @@ class Motion:
         command = Command(
             now_ns=self.now_ns,
             position=self.position,
+            velocity=self.velocity,
             positions=positions,
             velocities=velocities,
             measured=self.position,

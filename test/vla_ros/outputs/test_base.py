@@ -80,4 +80,4 @@ def test_joints_are_split_to_the_topics_of_their_controllers(
     for subscription, columns in zip(received, (slice(0, 3), slice(3, 7)), strict=True):
         message = spin_until(subscription.take, "a trajectory")
         assert list(message.joint_names) == joints[columns]
-        assert list(message.points[0].positions) == command.positions[0, columns].tolist()
+        assert list(message.points[1].positions) == command.positions[0, columns].tolist()

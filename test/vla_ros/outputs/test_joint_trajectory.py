@@ -118,4 +118,5 @@ def test_joints_of_two_equal_arms_go_out_without_their_prefixes(node, build, mot
     for part, expected, place in zip(received, names, columns, strict=True):
         message = spin_until(part.take, "a trajectory")
         assert message.joint_names == expected
-        np.testing.assert_allclose(message.points[0].positions, command.positions[0, place])
+        np.testing.assert_allclose(message.points[0].positions, command.position[place])
+        np.testing.assert_allclose(message.points[1].positions, command.positions[0, place])

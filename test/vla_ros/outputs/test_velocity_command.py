@@ -43,6 +43,7 @@ def run(positions, disturb=lambda velocity: velocity):
         command = Command(
             now_ns=now_ns,
             position=positions[tick],
+            velocity=np.zeros(2),
             positions=positions[tick + 1 :],
             velocities=np.zeros_like(positions[tick + 1 :]),
             measured=measured,
@@ -82,6 +83,7 @@ def test_a_stop_takes_every_correction_back():
     command = Command(
         now_ns=10,
         position=position,
+        velocity=np.zeros(2),
         positions=np.tile(position, (3, 1)),
         velocities=np.zeros((3, 2)),
         measured=position + 0.1,

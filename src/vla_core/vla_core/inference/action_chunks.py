@@ -27,14 +27,15 @@ _LARGEST_TARGET = 1e4  # rad or m: what no robot means and no arithmetic trips o
 
 @dataclass(slots=True)
 class _Member:
-    """A curve that counts from its arrival on, and until it leaves or what follows has taken over.
+    """A curve that is faded in from a time on, and counts until the next has taken over.
 
     In an ensemble it fades out from ``leaving_ns`` on: its end, but not before the next arrives.
     """
 
     curve: ChunkCurve
-    arrival_ns: int
+    entering_ns: int
     leaving_ns: int
+    sequence: int
 
 
 class ChunkSampler:
@@ -110,11 +111,13 @@ class ChunkSampler:
         chunk: ActionChunk,
         *,
         now_ns: int,
+        fade_ns: int | None = None,
+        sequence: int = 0,
         epoch: int = 0,
         start: NDArray[np.float64] | None = None,
         targets: NDArray[np.float64] | None = None,
     ) -> None:
-        """Take over a new chunk and fade to it from now on.
+        """Take over a new chunk and fade to it.
 
         ``switch_jump`` is then the largest distance between the old curve and the new one at this
         instant, 0 for a first chunk: what the fade has to hide.
@@ -122,6 +125,8 @@ class ChunkSampler:
         Args:
             chunk: The chunk.
             now_ns: Time of its arrival.
+            fade_ns: Time at which the fade begins; None: at its arrival.
+            sequence: Its number.
             epoch: Counts the instructions: a chunk of an earlier one is refused. Once a chunk has
                 expired its epoch does not count, so that a restarted policy may begin again at 0.
             start: Positions at the stamp of the chunk, [A]. None takes the held curve's, which
@@ -159,6 +164,7 @@ class ChunkSampler:
             slow_s=self.slow_s,
         )
         self.switch_jump = 0.0
+        begin_ns = now_ns if fade_ns is None else fade_ns
         if held is None:
             self._members.clear()
         else:
@@ -166,9 +172,9 @@ class ChunkSampler:
             self.switch_jump = float(jump.max())
             self._forget_faded(now_ns)
             newest = self._members[-1]
-            newest.leaving_ns = max(newest.leaving_ns, now_ns)
+            newest.leaving_ns = max(newest.leaving_ns, begin_ns)
         leaving_ns = chunk.stamp_ns + round(curve.length_s * 1e9)
-        self._members.append(_Member(curve, now_ns, leaving_ns))
+        self._members.append(_Member(curve, begin_ns, leaving_ns, sequence))
         self._chunk, self._epoch = chunk, epoch
 
     def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -193,6 +199,11 @@ class ChunkSampler:
     def pace(self, t_ns: int) -> float:
         """Return how fast the newest chunk's time runs: less than 1 when its end is near."""
         return self._members[-1].curve.pace(t_ns) if self._members else 1.0
+
+    def sequence(self, t_ns: int) -> int:
+        """Return the number of the newest chunk that is being faded in at a time; 0: none is."""
+        numbers = (m.sequence for m in reversed(self._members) if m.entering_ns <= t_ns)
+        return next(numbers, 0)
 
     def age_s(self, t_ns: int) -> float:
         """Return the age of the newest chunk's observation, infinite without a chunk."""
@@ -220,7 +231,7 @@ class ChunkSampler:
             return self._mean(t_ns)
         position, velocity = self._members[0].curve.sample(t_ns)
         for member in self._members[1:]:
-            weight, weight_rate = self._fade(t_ns - member.arrival_ns)
+            weight, weight_rate = self._fade(t_ns - member.entering_ns)
             if weight == 0.0:
                 continue
             new_position, new_velocity = member.curve.sample(t_ns)
@@ -238,7 +249,7 @@ class ChunkSampler:
         coefficients, numbers = [], []
         newest = len(self._members) - 1
         for index, member in enumerate(self._members):
-            enter, enter_rate = self._fade(t_ns - member.arrival_ns) if index > 0 else (1.0, 0.0)
+            enter, enter_rate = self._fade(t_ns - member.entering_ns) if index > 0 else (1.0, 0.0)
             leave, leave_rate = (
                 self._fade(t_ns - member.leaving_ns) if index < newest else (0.0, 0.0)
             )
@@ -278,7 +289,7 @@ class ChunkSampler:
                 del self._members[0]
             return
         for index in range(len(self._members) - 1, 0, -1):
-            if self._fade(now_ns - self._members[index].arrival_ns)[0] == 1.0:
+            if self._fade(now_ns - self._members[index].entering_ns)[0] == 1.0:
                 del self._members[:index]
                 return
 

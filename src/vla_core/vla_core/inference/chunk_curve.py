@@ -81,9 +81,12 @@ class ChunkCurve:
 
     def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return positions and velocities at a time, at rest before the start and past the end."""
-        (c0, c1, c2, c3), u, rate = self.piece(t_ns)
-        positions = ((c3 * u + c2) * u + c1) * u + c0
-        return positions, ((3.0 * c3 * u + 2.0 * c2) * u + c1) * rate
+        cubic, u, rate = self.piece(t_ns)
+        powers = np.array(
+            ((1.0, u, u * u, u * u * u), (0.0, rate, 2.0 * u * rate, 3.0 * u * u * rate))
+        )
+        positions, velocities = powers @ cubic
+        return positions, velocities
 
     def _own_time(self, t_ns: int) -> tuple[float, float]:
         elapsed_s = (t_ns - self.stamp_ns) * 1e-9

@@ -9,6 +9,7 @@ is missing is followed ever slower, and only then the arm stops. No ROS and no t
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,7 @@ class CommandStream:
         start_speed: Share of the velocity limits with which a motion approaches its first target.
         num_lookahead: Ticks that are planned along the chunk before the stop, at least 3: of two
             messages one may be lost.
+        commit_s: How much of a plan the next ones keep, see `Motion`.
         max_tracking_error: How far any joint may be from its command before the arm is stopped,
             rad or m; it then holds until a chunk of a newer epoch arrives.
         motor: Helix's motor control, which corrects every target by the newest joint state; None
@@ -75,6 +77,7 @@ class CommandStream:
         slow_s: float = 0.1,
         start_speed: float = 0.5,
         num_lookahead: int = 3,
+        commit_s: float = 0.0,
         max_tracking_error: float = 0.5,
         motor: MotorControl | None = None,
     ) -> None:
@@ -87,7 +90,6 @@ class CommandStream:
         self.contract = contract
         self.joints = contract.action.joints
         self._dt_ns = round(contract.command.dt_s * 1e9)
-        self._num_lookahead = num_lookahead
         self.max_tracking_error = max_tracking_error
         self._start_speed = start_speed
         self._is_strict = contract.safety.limit_mode == "strict"
@@ -97,7 +99,10 @@ class CommandStream:
             workspace = Workspace(contract.workspace, chain, limits)
         self._motor = motor
         self._reader = ActionReader(contract, limits, chain, workspace)
-        self._motion = Motion(limits, contract.command.dt_s, workspace)
+        self._motion = Motion(limits, contract.command.dt_s, workspace, commit_s=commit_s)
+        self._num_followed = max(1, num_lookahead - self._motion.num_committed)
+        # A stop begins after what is committed, so its cause is looked for a little ahead.
+        self._outlook_ns = max(0, self._motion.num_committed - 1) * self._dt_ns
         self._lead_ns = round(self._motion.lead_s * 1e9)
         self._step_limit = StepLimit(contract)
         self._grippers = BinaryGrippers(contract)
@@ -111,16 +116,12 @@ class CommandStream:
         )
         self._mode, self._reason = CommandMode.WAITING, ""
         self._epoch, self._epoch_heard_ns = -1, 0
-        self._sequence = 0
-        self._refusal = ""
+        self._refusal = self._blocked_reason = ""
         self._no_chunk_reason = "no action chunk was received yet"
-        self._is_new_chunk = False
-        self._is_starting = False
-        self._is_led = False
+        self._is_new_chunk = self._is_starting = self._is_led = False
         self._tool_cut_m = 0.0
         self._target: NDArray[np.float64] | None = None
         self.measured = MeasuredState(contract.state.max_age_s)
-        self._blocked_reason = ""
         self._num_stop_ticks = 0
         # Long enough for the command that was in force when the oldest usable state was measured.
         remembered_s = max(contract.state.max_age_s, contract.action.max_age_s)
@@ -134,6 +135,15 @@ class CommandStream:
     def mode(self) -> CommandMode:
         """What the arm was doing in the last tick."""
         return self._mode
+
+    @property
+    def has_chunk(self) -> bool:
+        """Whether there is a chunk to follow, were nothing in the way."""
+        return self._sampler.chunk is not None
+
+    def way_points(self, times_ns: Sequence[int]) -> NDArray[np.float64]:
+        """Return where the chunk leads at some times, whatever the limits make of it, [N, A]."""
+        return np.array([self._sampler.sample(time_ns)[0] for time_ns in times_ns])
 
     def put_joint_state(self, positions: NDArray[np.float64], stamp_ns: int) -> None:
         """Take the newest measured positions.
@@ -149,7 +159,7 @@ class CommandStream:
         self.measured.refuse(reason)
 
     def put_chunk(self, chunk: ActionChunk, *, sequence: int, epoch: int, now_ns: int) -> None:
-        """Take a new chunk; it is executed from the next tick on.
+        """Take a new chunk; it is followed after what is committed.
 
         Args:
             chunk: The chunk.
@@ -177,9 +187,17 @@ class CommandStream:
         if excess and self._is_strict:
             self._block(f"a chunk is out of limits: {excess}")
             raise ChunkError(self._blocked_reason)
-        self._sampler.add(chunk, now_ns=now_ns, epoch=epoch, start=start, targets=targets)
+        self._sampler.add(
+            chunk,
+            now_ns=now_ns,
+            fade_ns=now_ns + self._lead_ns,
+            sequence=sequence,
+            epoch=epoch,
+            start=start,
+            targets=targets,
+        )
         self._tool_cut_m = tool_cut_m
-        self._sequence, self._refusal, self._is_new_chunk = sequence, "", True
+        self._refusal, self._is_new_chunk = "", True
 
     def refuse_chunk(self, reason: str) -> None:
         """Note that a chunk was refused; the one before stays in force until it is too old."""
@@ -215,6 +233,7 @@ class CommandStream:
         num_elapsed: int = 1,
         *,
         stop_reason: str = "",
+        hold_reason: str = "",
         leader: NDArray[np.float64] | None = None,
     ) -> CommandTick:
         """Decide what the arm is told now.
@@ -225,6 +244,7 @@ class CommandStream:
                 has meanwhile followed the plan.
             stop_reason: Why the arm must not move, whatever the policy wants; empty if it may.
                 Afterwards only chunks that arrive later are followed.
+            hold_reason: Why the chunk must not be followed now; empty if it may. It is later.
             leader: Positions of somebody who has priority over the policy, [A]. After the last
                 ones the arm stops until a chunk arrives.
         """
@@ -235,15 +255,15 @@ class CommandStream:
             self._forget_chunks("waiting for a new chunk after a stop")
         self._target = None
         cut, jump = _NO_CUT, 0.0
-        fault = stop_reason or self._find_fault(now_ns)
+        fault = stop_reason or self._find_fault(now_ns + self._outlook_ns) or hold_reason
         if not fault:
             jump = self._sampler.switch_jump if self._is_new_chunk else 0.0
             self._is_new_chunk = False
             try:
                 cut = self._follow(now_ns, leader)
             except SafetyError as error:
-                self._sampler.clear()
-                fault = self._no_chunk_reason = str(error)
+                fault = str(error)
+                self._forget_chunks(fault)
             else:
                 fault = self._blocked_reason
         if fault:
@@ -328,9 +348,10 @@ class CommandStream:
         first_ns = now_ns + self._lead_ns + self._dt_ns
         samples = [
             self._sampler.sample(first_ns + step * self._dt_ns)
-            for step in range(self._num_lookahead)
+            for step in range(self._num_followed)
         ]
-        targets, velocities = (np.stack(part) for part in zip(*samples, strict=True))
+        targets = np.array([position for position, _ in samples])
+        velocities = np.array([velocity for _, velocity in samples])
         if self._motor is not None:
             assert self._sampler.chunk is not None
             assert self.measured.positions is not None
@@ -343,7 +364,7 @@ class CommandStream:
         if leader is None:
             targets, velocities = self._sample(now_ns)
         else:
-            targets = np.tile(leader, (self._num_lookahead, 1))
+            targets = np.tile(leader, (self._num_followed, 1))
             velocities = np.zeros_like(targets)
         if self._grippers:
             self._grippers.decide(targets, velocities)
@@ -379,7 +400,6 @@ class CommandStream:
     def _report(self, now_ns: int, cut: Cut, jump: float) -> CommandTick:
         motion = self._motion
         is_moving = motion.plan is not None
-        has_chunk = self._sampler.chunk is not None
         is_following = self._target is not None
         return CommandTick(
             mode=self._mode,
@@ -393,7 +413,7 @@ class CommandStream:
             tool_cut_m=max(cut.workspace_m, self._tool_cut_m if is_following else 0.0),
             pace=self._sampler.pace(now_ns) if is_following else 1.0,
             switch_jump=jump,
-            chunk_sequence=self._sequence if has_chunk else 0,
-            chunk_age_s=self._sampler.age_s(now_ns) if has_chunk else math.nan,
+            chunk_sequence=self._sampler.sequence(now_ns),
+            chunk_age_s=self._sampler.age_s(now_ns) if self._sampler.chunk else math.nan,
             state_age_s=self.measured.age_s(now_ns),
         )

@@ -39,7 +39,8 @@ class CommandTick:
         pace: How fast the chunk's time runs: below 1 where its successor is late.
         switch_jump: Largest distance between the old and the new chunk if this tick is the first
             with a new one, else 0.
-        chunk_sequence: Sequence of the chunk that is executed, 0 for none.
+        chunk_sequence: Sequence of the chunk that the arm follows, 0 for none: a new one takes
+            effect after what is committed.
         chunk_age_s: Age of the newest chunk's observation, NaN for none.
         state_age_s: Age of the newest joint state, infinite for none.
     """

@@ -2,11 +2,13 @@
 """The curve of the commands: each tick goes on where the last one promised, and can stop.
 
 A plan is a few ticks along the targets and then a stop, so that an arm that hears nothing more
-comes to rest by itself. Jerk is limited by sending the mean of the last few commands of the
-limiter instead of the newest: a mean of positions, velocities and accelerations within limits is
-within them too, and n commands bound the jerk by 2 * acceleration / (n * dt_s), since a mean
-changes by an n-th of what enters and leaves it. It is half of n late, which asking for the targets
-that much earlier makes up for.
+comes to rest by itself. Its first ticks may be committed: they stay as the plan before said, so
+that a plan which is late or lost leaves the arm where the next one goes on.
+
+Jerk is limited by sending the mean of the last few commands of the limiter instead of the newest:
+a mean of positions, velocities and accelerations within limits is within them too, and n commands
+bound the jerk by 2 * acceleration / (n * dt_s), since a mean changes by an n-th of what enters and
+leaves it. It is half of n late, which asking for the targets that much earlier makes up for.
 """
 
 from __future__ import annotations
@@ -22,6 +24,9 @@ from vla_core.errors import ConfigError
 from vla_core.inference.safety import CommandLimiter
 from vla_core.inference.workspace import Workspace
 from vla_core.processing.contract import JointLimits
+
+COMMIT_S = 0.04
+"""How much of a plan the next ones keep where a trajectory controller follows them, s."""
 
 _LONGEST_MEAN_S = 1.0
 
@@ -58,12 +63,16 @@ class Motion:
         limits: Limits of every joint, in the order of all arrays.
         dt_s: Time between two commands.
         workspace: Box for the tool; None: any.
+        commit_s: How much of a plan the next ones keep, at least two ticks; 0: nothing. Of two
+            plans one may then be lost and the other late by a tick.
 
     Raises:
         ConfigError: A jerk limit is so low that stopping would take too long.
 
     Attributes:
-        lead_s: How much earlier the targets of a tick are due because jerk is limited.
+        num_committed: Ticks of a plan that the next ones keep.
+        lead_s: How much earlier than the tick after now the targets are due, because of the ticks
+            that are committed and of the limited jerk.
         position: Last commanded positions, rad or m, [A]; None before the first motion.
         velocity: Their velocities, [A].
         plan: Positions and velocities for 1, 2, ... ticks from now, [M, A] each, at rest at the
@@ -71,30 +80,37 @@ class Motion:
     """
 
     def __init__(
-        self, limits: Mapping[str, JointLimits], dt_s: float, workspace: Workspace | None = None
+        self,
+        limits: Mapping[str, JointLimits],
+        dt_s: float,
+        workspace: Workspace | None = None,
+        *,
+        commit_s: float = 0.0,
     ) -> None:
         self.limiter = CommandLimiter(limits, dt_s)
         self._workspace = workspace
         self._num_mean = _num_mean(limits, dt_s)
-        self.lead_s = 0.5 * (self._num_mean - 1) * dt_s
+        num_committed = math.ceil(commit_s / dt_s - 1e-9)
+        self.num_committed = max(2, num_committed) if commit_s > 0.0 else 0
+        # The commands of the limiter: so many are in the mean of now or committed, and then come
+        # those that are planned.
+        self._num_kept = self._num_mean + self.num_committed
+        self._track: tuple[_Rows, _Rows] = (np.zeros((0, len(limits))),) * 2
+        self.lead_s = (self.num_committed + 0.5 * (self._num_mean - 1)) * dt_s
         self.position: _Rows | None = None
         self.velocity: _Rows = np.zeros(len(limits))
         self.plan: tuple[_Rows, _Rows] | None = None
-        # With limited jerk, the commands of the limiter: those in the mean of now, the newest of
-        # them in row num_mean - 1, and those that are planned.
-        self._track: tuple[_Rows, _Rows] = (np.zeros((0, len(limits))),) * 2
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether nothing moves, nor will by what has entered the mean."""
-        return not self.velocity.any() and not self._newest[1].any()
+        """Whether nothing moves, nor will by what has entered the mean or is committed."""
+        return not self._track[1][: self._num_kept].any()
 
     def start(self, position: _Rows) -> None:
         """Begin at rest at measured positions, [A]."""
         self.position, self.velocity, self.plan = position, np.zeros_like(position), None
-        if self._num_mean > 1:
-            rows = np.tile(position, (self._num_mean, 1))
-            self._track = rows, np.zeros_like(rows)
+        rows = np.tile(position, (self._num_kept, 1))
+        self._track = rows, np.zeros_like(rows)
 
     def advance(self, num_ticks: int) -> None:
         """Move to the state that the plan promised for so many ticks after its own."""
@@ -104,15 +120,14 @@ class Motion:
         num = min(num_ticks, len(positions))
         self.position, self.velocity = positions[num - 1], velocities[num - 1]
         self.plan = _after(positions, num, 1), _after(velocities, num, 1)
-        if self._num_mean > 1:
-            least = self._num_mean + 1
-            self._track = _after(self._track[0], num, least), _after(self._track[1], num, least)
+        track, speeds = self._track
+        self._track = _after(track, num, self._num_kept), _after(speeds, num, self._num_kept)
 
     def follow(self, targets: _Rows, velocities: _Rows, *, speed: float = 1.0) -> Cut:
         """Plan a few ticks along targets and then a stop.
 
         Args:
-            targets: Where to be after 1, 2, ... ticks and ``lead_s``, [M, A].
+            targets: Where to be 1, 2, ... ticks and ``lead_s`` from now, [M, A].
             velocities: How fast, [M, A].
             speed: Share of the velocity limits to use.
 
@@ -120,15 +135,16 @@ class Motion:
             SafetyError: A target is not finite.
         """
         first = self.limiter.limit(targets[0], *self._newest, velocities[0], speed=speed)
-        positions, speeds = [first.position], [first.velocity]
+        position, velocity = first.position, first.velocity
+        positions, speeds = [position[None]], [velocity[None]]
         for target, target_velocity in zip(targets[1:], velocities[1:], strict=True):
             position, velocity = self.limiter.follow(
-                target, positions[-1], speeds[-1], target_velocity, speed=speed
+                target, position, velocity, target_velocity, speed=speed
             )
-            positions.append(position)
-            speeds.append(velocity)
-        tail = self.limiter.stop_trajectory(positions[-1], speeds[-1])
-        excess_m = self._adopt(np.vstack((positions, tail[0])), np.vstack((speeds, tail[1])))
+            positions.append(position[None])
+            speeds.append(velocity[None])
+        tail = self.limiter.stop_trajectory(position, velocity)
+        excess_m = self._adopt([*positions, tail[0]], [*speeds, tail[1]])
         return Cut(first.limited_joints, first.cuts, excess_m, first.is_met and not excess_m)
 
     def stop(self) -> float:
@@ -138,7 +154,8 @@ class Motion:
             How far the tool would have left the workspace, m; 0 if it does not. It then stops a
             few ticks later, where the last plan said.
         """
-        return self._adopt(*self.limiter.stop_trajectory(*self._newest))
+        positions, velocities = self.limiter.stop_trajectory(*self._newest)
+        return self._adopt([positions], [velocities])
 
     def rest(self) -> None:
         """Promise nothing any more."""
@@ -147,19 +164,17 @@ class Motion:
     @property
     def _newest(self) -> tuple[_Rows, _Rows]:
         """The limiter's last command, from which it goes on."""
-        if self._num_mean == 1:
-            assert self.position is not None
-            return self.position, self.velocity
-        index = self._num_mean - 1
+        index = self._num_kept - 1
         return self._track[0][index], self._track[1][index]
 
-    def _adopt(self, positions: _Rows, velocities: _Rows) -> float:
+    def _adopt(self, positions: list[_Rows], velocities: list[_Rows]) -> float:
         """Make new commands of the limiter the plan, unless they leave the workspace."""
         assert self.position is not None
-        plan = track = positions, velocities
-        if self._num_mean > 1:
-            track = self._joined(0, positions), self._joined(1, velocities)
-            plan = _means(track[0][1:], self._num_mean), _means(track[1][1:], self._num_mean)
+        num = self._num_mean
+        track = self._joined(0, positions), self._joined(1, velocities)
+        plan = track[0][1:], track[1][1:]
+        if num > 1:
+            plan = _means(plan[0], num), _means(plan[1], num)
         if self._workspace is not None:
             excess_m = self._workspace.excess_m(plan[0], self.position)
             if excess_m > 0.0:
@@ -168,19 +183,16 @@ class Motion:
         self.plan, self._track = plan, track
         return 0.0
 
-    def _joined(self, part: int, new: _Rows) -> _Rows:
-        """Return the commands in the mean of now, new ones, and the last until the mean rests."""
-        num = self._num_mean
-        return np.concatenate((self._track[part][:num], new, np.repeat(new[-1:], num - 1, axis=0)))
+    def _joined(self, part: int, new: list[_Rows]) -> _Rows:
+        """Return the commands that stay, new ones, and the last until the mean rests."""
+        rest = [new[-1][-1:]] * (self._num_mean - 1)
+        return np.concatenate([self._track[part][: self._num_kept], *new, *rest])
 
     def _keep_promise(self) -> None:
         """Go on with the last plan, which was judged; a motion that has none begins with rest."""
-        if self.plan is not None:
-            return
-        assert self.position is not None
-        positions = np.tile(self.position, (self._num_mean + 1, 1))
-        self._track = positions, np.zeros_like(positions)
-        self.plan = self._track[0][:1], self._track[1][:1]
+        if self.plan is None:
+            assert self.position is not None
+            self.plan = self.position[None], np.zeros((1, len(self.position)))
 
 
 def _num_mean(limits: Mapping[str, JointLimits], dt_s: float) -> int:

@@ -14,6 +14,7 @@ possible at any time.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -150,22 +151,26 @@ class CommandLimiter:
         speed: float,
     ) -> tuple[NDArray[np.float64], ...]:
         """Return position, velocity, goal within range, way left to it, and velocity wanted."""
-        self._require_finite("target", target)
-        self._require_finite("previous_position", previous_position)
-        self._require_finite("previous_velocity", previous_velocity)
+        if target_velocity is None:
+            target_velocity = np.zeros_like(previous_velocity)
+        self._require_finite(
+            target=target,
+            previous_position=previous_position,
+            previous_velocity=previous_velocity,
+            target_velocity=target_velocity,
+        )
         goal = np.minimum(np.maximum(target, self.lower), self.upper)
         fastest = self.velocity if speed == 1.0 else speed * self.velocity
-        if target_velocity is None:
-            goal_velocity = np.zeros_like(goal)
-        else:
-            self._require_finite("target_velocity", target_velocity)
-            goal_velocity = np.minimum(np.maximum(target_velocity, -fastest), fastest)
+        goal_velocity = np.minimum(np.maximum(target_velocity, -fastest), fastest)
 
         half_dt = 0.5 * self.dt_s
         coasted = previous_position + half_dt * previous_velocity
         # In the frame that moves with the target: what is left of the way if braking starts now.
         way = goal - coasted - half_dt * goal_velocity
-        ways = np.stack((np.abs(way), self.upper - coasted, coasted - self.lower))
+        ways = np.empty((3, len(way)))
+        np.abs(way, out=ways[0])
+        np.subtract(self.upper, coasted, out=ways[1])
+        np.subtract(coasted, self.lower, out=ways[2])
         approach, to_upper, to_lower = self._stoppable_velocity(ways)
         wanted = goal_velocity + np.copysign(approach, way)
 
@@ -197,8 +202,7 @@ class CommandLimiter:
         Raises:
             SafetyError: A value is not finite, or has not one element per joint.
         """
-        self._require_finite("position", position)
-        self._require_finite("velocity", velocity)
+        self._require_finite(position=position, velocity=velocity)
         speed = np.abs(velocity)
         num_ticks = max(1, int(np.ceil((speed / self._velocity_step).max())))
         ticks = np.arange(num_ticks + 1, dtype=np.float64)[:, None]
@@ -228,7 +232,16 @@ class CommandLimiter:
         lower = np.minimum(self.lower, previous)
         return np.minimum(np.maximum(position, lower), upper)
 
-    def _require_finite(self, name: str, values: NDArray[np.float64]) -> None:
+    def _require_finite(self, **given: NDArray[np.float64]) -> None:
+        # Several times per tick: a sum of squares is finite if, and only if, each value is sane.
+        if all(values.shape == self.lower.shape for values in given.values()) and math.isfinite(
+            sum(values @ values for values in given.values())
+        ):
+            return
+        for name, values in given.items():
+            self._explain_unfit(name, values)
+
+    def _explain_unfit(self, name: str, values: NDArray[np.float64]) -> None:
         if values.shape != self.lower.shape:
             raise SafetyError(
                 f"{name} must be [{len(self.joints)}], one value per joint of "

@@ -3,7 +3,8 @@
 
 One trace is a second or so of an arm that is sent somewhere by chunks which come late, come not at
 all or bear the stamps of another clock, over a topic that delays and loses messages, from a loop
-that misses ticks. No ROS is needed.
+that misses ticks. A trajectory begins with the command of the tick whose stamp it has. No ROS is
+needed.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from vla_core.errors import ChunkError
 from vla_core.inference.command_stream import CommandStream, CommandTick
+from vla_core.inference.motion import COMMIT_S
 from vla_core.processing.contract import RobotContract
 from vla_core.sim.trajectory_controller import TrajectoryController, TrajectoryRejectedError
 from vla_core.types import ActionChunk
@@ -36,7 +38,8 @@ class Disturbance:
         clock_error_s: Largest error of the policy's clock.
         controller_clock_error_s: Largest error of the controller's clock.
         message_delay_s: Longest way of a command.
-        message_loss: Probability that a command is lost; never two in a row.
+        message_loss: Probability that commands are lost.
+        lost_in_a_row: So many of them. The one before a missed tick is not lost: it would be two.
         missed_ticks: Probability that the loop misses one to four ticks.
     """
 
@@ -46,6 +49,7 @@ class Disturbance:
     controller_clock_error_s: float = 0.002
     message_delay_s: float = 0.006
     message_loss: float = 0.05
+    lost_in_a_row: int = 1
     missed_ticks: float = 0.02
 
 
@@ -63,6 +67,7 @@ class TraceFigures:
         command_jerk: Likewise, over the joints whose jerk is limited.
         velocity: Of what the controller sends in one update, as a share of the limit.
         acceleration: Likewise, from three updates.
+        jerk: Likewise, from what it sends once per tick, over the joints whose jerk is limited.
         seam_jump: Largest distance of two chunks at their switch, rad or m.
     """
 
@@ -75,6 +80,7 @@ class TraceFigures:
     command_jerk: float = 0.0
     velocity: float = 0.0
     acceleration: float = 0.0
+    jerk: float = 0.0
     seam_jump: float = 0.0
 
     def add(self, other: TraceFigures) -> None:
@@ -94,6 +100,7 @@ _WORST = (
     "command_jerk",
     "velocity",
     "acceleration",
+    "jerk",
     "seam_jump",
 )
 
@@ -105,7 +112,8 @@ def run_trace(
     *,
     disturbance: Disturbance | None = None,
     num_ticks: int = 60,
-    is_stamped: bool = False,
+    commit_s: float = COMMIT_S,
+    allow_trajectory_replacement: bool | None = None,
     **settings: Any,
 ) -> TraceFigures:
     """Run one trace.
@@ -116,24 +124,34 @@ def run_trace(
         seed: The same one gives the same trace.
         disturbance: How bad it is.
         num_ticks: Ticks of the command loop.
-        is_stamped: Whether a trajectory has the stamp of its tick and begins with the command of
-            that instant, or has no stamp and begins one tick later.
+        commit_s: How much of a plan the next ones keep.
+        allow_trajectory_replacement: Parameter of the controller; None: as by default.
         settings: Of `CommandStream`.
     """
-    trace = _Trace(contract, distro, seed, disturbance or Disturbance(), settings)
-    return trace.run(num_ticks, is_stamped)
+    rng = np.random.default_rng(seed)
+    limits = contract.action_limits.values()
+    start = rng.uniform([limit.lower for limit in limits], [limit.upper for limit in limits])
+    controller = TrajectoryController(
+        contract.action.joints,
+        start,
+        distro=distro,
+        allow_trajectory_replacement=allow_trajectory_replacement,
+    )
+    stream = CommandStream(contract, max_tracking_error=100.0, commit_s=commit_s, **settings)
+    trace = _Trace(contract, controller, stream, rng, disturbance or Disturbance())
+    return trace.run(num_ticks)
 
 
 class _Trace:
     def __init__(
         self,
         contract: RobotContract,
-        distro: str,
-        seed: int,
+        controller: TrajectoryController,
+        stream: CommandStream,
+        rng: np.random.Generator,
         disturbance: Disturbance,
-        settings: dict[str, Any],
     ) -> None:
-        self._rng = np.random.default_rng(seed)
+        self._rng = rng
         self._bad = disturbance
         self._contract = contract
         limits = list(contract.action_limits.values())
@@ -142,10 +160,8 @@ class _Trace:
         self._velocity = np.array([limit.velocity for limit in limits])
         self._acceleration = np.array([limit.acceleration for limit in limits])
         self._jerk = np.array([limit.jerk or np.inf for limit in limits])
-        start = self._rng.uniform(self._lower, self._upper)
-        self._stream = CommandStream(contract, max_tracking_error=100.0, **settings)
-        self._controller = TrajectoryController(contract.action.joints, start, distro=distro)
-        self._wanted = start
+        self._stream, self._controller = stream, controller
+        self._wanted = controller.sample(_START_NS - UPDATE_NS)[0]
         self._clock_error_ns = self._ns(self._rng.uniform(-1.0, 1.0) * disturbance.clock_error_s)
         self._controller_error_ns = self._ns(
             self._rng.uniform(-1.0, 1.0) * disturbance.controller_clock_error_s
@@ -156,11 +172,12 @@ class _Trace:
         self._commands: list[NDArray[np.float64]] = []
         self._figures = TraceFigures(num_traces=1)
 
-    def run(self, num_ticks: int, is_stamped: bool) -> TraceFigures:
+    def run(self, num_ticks: int) -> TraceFigures:
         rng, bad = self._rng, self._bad
         tick_ns = self._ns(self._contract.command.dt_s)
         next_observation_ns = update_ns = _START_NS
-        num_elapsed, was_lost, epoch = 1, False, 1
+        num_elapsed, num_to_lose, epoch = 1, 0, 1
+        is_missed = rng.random(num_ticks + 1) < bad.missed_ticks * 0.4
         for number in range(num_ticks):
             now_ns = _START_NS + number * tick_ns
             while update_ns <= now_ns:
@@ -169,7 +186,7 @@ class _Trace:
             if now_ns >= next_observation_ns:
                 self._observe(now_ns)
                 next_observation_ns = now_ns + self._ns(rng.uniform(0.05, 0.4))
-            if rng.random() < bad.missed_ticks * 0.4:
+            if is_missed[number]:
                 num_elapsed += 1
                 continue
             if rng.random() < 0.005:
@@ -180,12 +197,18 @@ class _Trace:
             tick = self._stream.tick(now_ns, num_elapsed)
             self._note(tick, num_elapsed)
             num_elapsed = 1
-            if tick.plan is not None:
-                was_lost = not was_lost and rng.random() < bad.message_loss
-                if not was_lost:
-                    delay_ns = self._ns(rng.uniform(0.0, bad.message_delay_s))
-                    stamp_ns = now_ns if is_stamped else 0
-                    self._messages.append((now_ns + delay_ns, self._message(tick, stamp_ns)))
+            if tick.plan is None:
+                continue
+            # One more arrives in between, so that each loss is one of its own.
+            if num_to_lose == -1 or is_missed[number + 1]:
+                num_to_lose = 0
+            elif num_to_lose == 0 and rng.random() < bad.message_loss:
+                num_to_lose = bad.lost_in_a_row
+            if num_to_lose > 0:
+                num_to_lose = num_to_lose - 1 or -1
+                continue
+            delay_ns = self._ns(rng.uniform(0.0, bad.message_delay_s))
+            self._messages.append((now_ns + delay_ns, self._message(tick, now_ns)))
         return self._finish()
 
     def _observe(self, now_ns: int) -> None:
@@ -238,11 +261,8 @@ class _Trace:
         assert tick.position is not None
         assert tick.velocity is not None
         positions, velocities = tick.plan
-        first = 1
-        if stamp_ns:
-            first = 0
-            positions = np.vstack((tick.position, positions))
-            velocities = np.vstack((tick.velocity, velocities))
+        positions = np.vstack((tick.position, positions))
+        velocities = np.vstack((tick.velocity, velocities))
         dt_ns = self._ns(self._contract.command.dt_s)
         points = [
             SimpleNamespace(
@@ -252,9 +272,7 @@ class _Trace:
                 effort=(),
                 time_from_start=_duration(row * dt_ns),
             )
-            for row, (position, velocity) in enumerate(
-                zip(positions, velocities, strict=True), first
-            )
+            for row, (position, velocity) in enumerate(zip(positions, velocities, strict=True))
         ]
         header = SimpleNamespace(stamp=_duration(stamp_ns))
         return SimpleNamespace(
@@ -293,6 +311,9 @@ class _Trace:
         figures.velocity = _worst(0.0, steps, self._velocity * period_s)
         accelerations = np.diff(steps, axis=0) / period_s**2
         figures.acceleration = _worst(0.0, accelerations, self._acceleration)
+        tick_s = self._contract.command.dt_s
+        jerks = np.diff(positions[:: round(tick_s / period_s)], n=3, axis=0) / tick_s**3
+        figures.jerk = _worst(0.0, jerks, self._jerk)
         return figures
 
     @staticmethod

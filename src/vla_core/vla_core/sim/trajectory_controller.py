@@ -6,12 +6,13 @@ It follows the sources of ros2_controllers 2.54 (humble), 4.42 (jazzy), 5.17 (ki
 command stream which works here also works on a robot:
 
 * A message is refused as a whole for the reasons in `TrajectoryRejectedError`.
-* Up to kilted an accepted one replaces its predecessor at once. It is entered from the state at
-  its arrival; a stamp in the past keeps its time base, so the command steps to where it should be
-  by now.
-* From lyrical on it is spliced into a running predecessor of more than one point, which is
-  followed until the stamp. A stamp that is not in the future counts as now: no point is skipped.
-  The splice begins at the state of one update before, so each message costs that much time.
+* Up to kilted an accepted one replaces its predecessor at once. A stamp in the past keeps its time
+  base, so the command steps to where it should be by now. A first point that is yet to come is
+  approached from the last command, to which humble gives the time of this update and the others
+  that of the update before the last: the arm then stands still, or is hurried, for an update.
+* From lyrical on, unless allow_trajectory_replacement is false, it is spliced into a running
+  predecessor of more than one point, which is followed until the stamp, one update late. A stamp
+  that is not in the future counts as now: no point is skipped.
 * Between points: linear with positions, cubic with velocities, quintic with accelerations too, the
   lowest that both ends allow. Past the end the last point is held.
 * No limit of any kind is applied.
@@ -38,18 +39,17 @@ class _Rules:
 
     Attributes:
         ends_moving: Default of allow_nonzero_velocity_at_trajectory_end.
-        ramps_from_now: Whether the way to the first point counts from now instead of the last
-            command.
+        commands_ahead: Whether an update commands what is due at the next one.
         splices: Default of allow_trajectory_replacement.
     """
 
     ends_moving: bool = False
-    ramps_from_now: bool = False
+    commands_ahead: bool = True
     splices: bool = False
 
 
 _RULES = {
-    "humble": _Rules(ends_moving=True, ramps_from_now=True),
+    "humble": _Rules(ends_moving=True, commands_ahead=False),
     "jazzy": _Rules(),
     "kilted": _Rules(),
     "lyrical": _Rules(splices=True),
@@ -88,6 +88,8 @@ class TrajectoryController:
             the measured one, which is the real controller's default: then every message of a
             stream pulls the command back by the tracking error. Named ``open_loop_control`` in
             humble.
+        allow_trajectory_replacement: Whether a trajectory is spliced into a running one; None: as
+            by default.
 
     Raises:
         ConfigError: The distribution is not supported.
@@ -100,6 +102,7 @@ class TrajectoryController:
         *,
         distro: str = "jazzy",
         interpolate_from_desired_state: bool = True,
+        allow_trajectory_replacement: bool | None = None,
     ) -> None:
         if distro not in _RULES:
             raise ConfigError(
@@ -109,6 +112,9 @@ class TrajectoryController:
         self.interpolate_from_desired_state = interpolate_from_desired_state
         self._distro = distro
         self._rules = _RULES[distro]
+        self._splices = self._rules.splices
+        if allow_trajectory_replacement is not None:
+            self._splices = allow_trajectory_replacement
         self.hold(positions)
 
     def hold(self, positions: ArrayLike) -> None:
@@ -165,21 +171,19 @@ class TrajectoryController:
         return self._positions.copy(), self._velocities.copy()
 
     def _enter(self, trajectory: _Trajectory, now_ns: int) -> None:
-        state = (self._positions, self._velocities, self._accelerations)
+        sampled_ns = now_ns if self._sampled_ns is None else self._sampled_ns
+        period_ns = now_ns - sampled_ns
+        update_ns = sampled_ns if self._rules.commands_ahead else now_ns
         before = self._trajectory
-        if (
-            self._rules.splices
-            and before is not None
-            and before.num_points > 1
-            and self._sampled_ns is not None
-        ):
-            trajectory.splice(before, now_ns, now_ns - self._sampled_ns)
-        elif trajectory.measured is not None:
-            trajectory.enter(now_ns, now_ns, (*trajectory.measured, np.zeros(len(self.joints))))
-        elif self._rules.ramps_from_now or self._sampled_ns is None:
-            trajectory.enter(now_ns, now_ns, state)
-        else:
-            trajectory.enter(now_ns, self._sampled_ns, state)
+        if self._splices and before is not None and before.num_points > 1:
+            trajectory.splice(before, update_ns, period_ns)
+        if trajectory.measured is not None:
+            state = (*trajectory.measured, np.zeros(len(self.joints)))
+            trajectory.enter(update_ns, update_ns, state)
+            return
+        state = (self._positions, self._velocities, self._accelerations)
+        before_ns = update_ns - period_ns if self._rules.commands_ahead else update_ns
+        trajectory.enter(update_ns, before_ns, state)
 
     def _state(self, values: ArrayLike | None, name: str) -> NDArray[np.float64]:
         state = np.array(values, dtype=np.float64)
@@ -240,9 +244,9 @@ class _Trajectory:
         order = [names.index(joint) for joint in joints]
         points = message.points
         self.measured = measured
+        # Whether the state before the first point counts as one.
+        self.num_before = 0
         self.num_points = len(points)
-        # What is followed until this begins, and how much later than by its own times.
-        self._before: tuple[_Trajectory, int] | None = None
         self._stamp_ns = _nanoseconds(message.header.stamp)
         offsets = [_nanoseconds(point.time_from_start) for point in points]
         self._times_ns = np.array(offsets, dtype=np.int64)
@@ -255,46 +259,69 @@ class _Trajectory:
             self._values.append(np.array([row if len(row) else blank for row in rows], float))
         self._values = [values[:, order] for values in self._values]
 
-    def enter(self, now_ns: int, before_ns: int, state: tuple[NDArray[np.float64], ...]) -> None:
-        """Fix the time base and fit the polynomials; state is the one to start from."""
-        self._begin(self._stamp_ns if self._stamp_ns != 0 else now_ns, before_ns, state)
+    def splice(self, before: _Trajectory, update_ns: int, period_ns: int) -> None:
+        """Put the way of another trajectory until the stamp, a period late, before this one's."""
+        start_ns = max(self._stamp_ns, update_ns)
+        self._times_ns += start_ns - update_ns
+        # The state at the start comes between, unless the first point is due then.
+        if start_ns - update_ns < self._times_ns[0]:
+            self._prepend(start_ns - update_ns, before.at(start_ns - period_ns))
+        first = before.num_before
+        times_ns = before._times_ns[first:]
+        is_between = (times_ns > update_ns - period_ns) & (times_ns < start_ns - period_ns)
+        for row in np.flatnonzero(is_between)[::-1] + first:
+            self._prepend(
+                int(before._times_ns[row]) + period_ns - update_ns,
+                tuple(values[row] for values in before._values),
+                tuple(bool(given[row]) for given in before._given),
+            )
+        self.num_points = len(self._times_ns)
+        self._stamp_ns = 0
 
-    def splice(self, before: _Trajectory, now_ns: int, lag_ns: int) -> None:
-        """Follow another trajectory up to the stamp, but not further back than now."""
-        start_ns = max(self._stamp_ns, now_ns)
-        self._before = before, lag_ns
-        num = len(self._times_ns)
-        self._begin(start_ns, start_ns, before.at(start_ns - lag_ns))
-        self.num_points += len(self._times_ns) - num
+    def enter(
+        self, update_ns: int, before_ns: int, state: tuple[NDArray[np.float64], ...]
+    ) -> None:
+        """Fix the time base and fit the polynomials.
 
-    def _begin(self, base_ns: int, before_ns: int, state: tuple[NDArray[np.float64], ...]) -> None:
-        self._times_ns += base_ns
+        Args:
+            update_ns: When a trajectory without a stamp starts.
+            before_ns: Time of the state.
+            state: Positions, velocities and accelerations before the first point.
+        """
+        self._times_ns += self._stamp_ns if self._stamp_ns != 0 else update_ns
         if self._times_ns[0] > before_ns:
-            self._times_ns = np.concatenate([[before_ns], self._times_ns])
-            self._values = [
-                np.concatenate([start[None], values])
-                for start, values in zip(state, self._values, strict=True)
-            ]
-            self._given = [np.concatenate([[True], given]) for given in self._given]
+            self._prepend(before_ns, state)
+            self.num_before = 1
         self._coefficients = _fit(self._times_ns, self._values, self._given)
+
+    def _prepend(
+        self,
+        time_ns: int,
+        state: tuple[NDArray[np.float64], ...],
+        given: tuple[bool, ...] = (True, True),
+    ) -> None:
+        self._times_ns = np.concatenate([[time_ns], self._times_ns])
+        self._values = [
+            np.concatenate([start[None], values])
+            for start, values in zip(state, self._values, strict=True)
+        ]
+        self._given = [
+            np.concatenate([[each], rest]) for each, rest in zip(given, self._given, strict=True)
+        ]
 
     def at(self, now_ns: int) -> tuple[NDArray[np.float64], ...]:
         """Return positions, velocities and accelerations [A] at a time."""
-        if self._before is not None:
-            if now_ns < self._times_ns[0]:
-                before, lag_ns = self._before
-                return before.at(now_ns - lag_ns)
-            self._before = None
         segment = int(np.searchsorted(self._times_ns, now_ns, side="right")) - 1
         if segment >= len(self._times_ns) - 1:
             return tuple(values[-1] for values in self._values)
         x = max(0.0, (now_ns - int(self._times_ns[max(segment, 0)])) * 1e-9)
+        x2, x3, x4 = x * x, x * x * x, x * x * x * x
         powers = np.array(
-            [
-                [1.0, x, x**2, x**3, x**4, x**5],
-                [0.0, 1.0, 2 * x, 3 * x**2, 4 * x**3, 5 * x**4],
-                [0.0, 0.0, 2.0, 6 * x, 12 * x**2, 20 * x**3],
-            ]
+            (
+                (1.0, x, x2, x3, x4, x4 * x),
+                (0.0, 1.0, 2.0 * x, 3.0 * x2, 4.0 * x3, 5.0 * x4),
+                (0.0, 0.0, 2.0, 6.0 * x, 12.0 * x2, 20.0 * x3),
+            )
         )
         return tuple(powers @ self._coefficients[max(segment, 0)])
 

@@ -29,10 +29,12 @@ from vla_ros.diagnostics import Diagnostics
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.interlocks import Interlocks
 from vla_ros.lifecycle_node import ManagedNode
+from vla_ros.node_clock import steady_clock
 from vla_ros.outputs import CommandOutput, build_outputs
 from vla_ros.parameters import CommandParameters, declare_parameters, follow_changes
 from vla_ros.realtime import raise_priority
 from vla_ros.robot_description import read_urdf
+from vla_ros.state_validity import StateValidity
 from vla_ros.stop_signal import StopSignal
 from vla_ros.tool_markers import ToolMarkers
 
@@ -64,7 +66,8 @@ class CommandNode(ManagedNode):
         self._loop: CommandLoop | None = None
         self._diagnostics: Diagnostics | None = None
         self._markers: ToolMarkers | None = None
-        self.create_timer(_POLL_PERIOD_S, self._poll_outputs)
+        self._validity: StateValidity | None = None
+        self.create_timer(_POLL_PERIOD_S, self._poll_outputs, clock=steady_clock())
         self.create_service(SetBool, "~/arm", self._on_arm)
         self.create_service(Trigger, "~/emergency_stop", self._on_emergency_stop)
         self.create_service(Trigger, "~/reset_emergency_stop", self._on_reset)
@@ -106,17 +109,35 @@ class CommandNode(ManagedNode):
                 slow_s=self.parameters.slow_s,
                 start_speed=self.parameters.start_speed,
                 num_lookahead=max(num_lookahead, self.parameters.num_lookahead),
+                commit_s=max((output.commit_s for output in self._outputs), default=0.0),
                 # A previewed command is followed by nobody.
                 max_tracking_error=math.inf if is_preview else self.parameters.max_tracking_error,
             )
 
+        if self.parameters.validity_service:
+            self._validity = StateValidity(
+                self,
+                self.parameters.validity_service,
+                contract.action.joints,
+                group=self.parameters.validity_group,
+                horizon_s=self.parameters.validity_horizon_s,
+                is_needed=self.parameters.validity_needed,
+            )
         self._loop = CommandLoop(
-            self, self._outputs, self._inputs, self._interlocks, make_stream, self.parameters
+            self,
+            self._outputs,
+            self._inputs,
+            self._interlocks,
+            make_stream,
+            self.parameters,
+            self._validity,
         )
         self._diagnostics = Diagnostics(self, contract.robot)
         CommandDiagnostics(
             self._diagnostics, self._loop, self._inputs, self._outputs, self._interlocks
         )
+        if self._validity is not None:
+            self._diagnostics.add("state validity", self._validity.report)
         if chain is not None and self.parameters.marker_rate_hz > 0.0:
             self._markers = ToolMarkers(
                 self, contract, chain, rate_hz=self.parameters.marker_rate_hz
@@ -144,10 +165,11 @@ class CommandNode(ManagedNode):
 
     def release(self) -> None:
         """Give back all topics and clients."""
-        for part in (self._markers, self._diagnostics, self._loop, self._inputs, *self._outputs):
+        parts = (self._markers, self._diagnostics, self._loop, self._validity, self._inputs)
+        for part in (*parts, *self._outputs):
             if part is not None:
                 part.destroy()
-        self._markers = self._diagnostics = self._loop = self._inputs = None
+        self._markers = self._diagnostics = self._loop = self._inputs = self._validity = None
         self._outputs = []
 
     def _poll_outputs(self) -> None:

@@ -26,7 +26,7 @@ from vla_core.types import Observation
 from vla_ros.conversions import POLICY_STATE_NAMES, command_qos, status_qos, time_message
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.lifecycle_node import ManagedNode
-from vla_ros.node_clock import NodeClock
+from vla_ros.node_clock import NodeClock, steady_clock
 from vla_ros.observation_receiver import ObservationReceiver
 from vla_ros.parameters import PlannerParameters, declare_parameters
 from vla_ros.plan_messages import PLAN_TOPIC, latent_plan_message
@@ -78,7 +78,7 @@ class PlannerNode(ManagedNode):
         self._tasks = PolledSubscription(self, PolicyStatus, "policy_node/status", status_qos())
         self._plans = self.create_publisher(LatentPlan, PLAN_TOPIC, command_qos())
         self._status = self.create_publisher(PolicyStatus, "~/status", status_qos())
-        self.create_timer(_STATUS_PERIOD_S, self._publish_status)
+        self.create_timer(_STATUS_PERIOD_S, self._publish_status, clock=steady_clock())
 
     def configure(self) -> None:
         """Load the contract and the planner, plan without consequences, subscribe.

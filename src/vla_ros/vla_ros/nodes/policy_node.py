@@ -33,6 +33,7 @@ from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.inference_loop import InferenceLoop
 from vla_ros.instruction_goals import InstructionGoals
 from vla_ros.lifecycle_node import ManagedNode
+from vla_ros.node_clock import steady_clock
 from vla_ros.parameters import PolicyParameters, declare_parameters, follow_changes
 from vla_ros.stop_signal import StopSignal
 
@@ -95,7 +96,7 @@ class PolicyNode(ManagedNode):
             self, why_not=self._why_no_goal, follow=self._follow, describe=self._describe
         )
         follow_changes(self, self.parameters, self._apply)
-        self.create_timer(_STATUS_PERIOD_S, self._publish_status)
+        self.create_timer(_STATUS_PERIOD_S, self._publish_status, clock=steady_clock())
         diagnostics = Diagnostics(self, self.parameters.contract)
         diagnostics.add("inference", self._report_inference)
         diagnostics.add("observations", self._report_observations)

@@ -31,6 +31,7 @@ class Command:
     Attributes:
         now_ns: Time of the tick.
         position: Commanded positions at that time, rad or m, float64 [A].
+        velocity: Their velocities, [A].
         positions: Positions one tick later, two ticks later, ... with a stop at the end, [M, A].
         velocities: Their velocities, [M, A]; the last are 0.
         measured: Newest measured positions, [A].
@@ -40,6 +41,7 @@ class Command:
 
     now_ns: int
     position: NDArray[np.float64]
+    velocity: NDArray[np.float64]
     positions: NDArray[np.float64]
     velocities: NDArray[np.float64]
     measured: NDArray[np.float64]
@@ -61,9 +63,11 @@ class CommandOutput(abc.ABC):
         joints: Joints that go there.
         columns: Their columns in a command.
         lookahead_s: How far a plan must follow the chunk before its stop tail.
+        commit_s: How much of a plan the next ones must keep.
     """
 
     lookahead_s = 0.0
+    commit_s = 0.0
 
     def __init__(
         self, node: Node, target: str, joints: Sequence[str], every_joint: Sequence[str]

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 
+from vla_core.inference.motion import COMMIT_S
 from vla_ros.outputs.action_goals import ActionGoals
 from vla_ros.outputs.base import Command, CommandOutput, import_interface
 from vla_ros.outputs.joint_trajectory import plan_message
@@ -50,6 +51,7 @@ class FollowJointTrajectoryOutput(CommandOutput):
     """
 
     lookahead_s = 0.3
+    commit_s = COMMIT_S
 
     def __init__(
         self,

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Stream trajectories to the topic of a joint_trajectory_controller.
 
-Right for the defaults of every distribution since Humble: the stamp is 0 (start now), no step is
-in the past, all joints of the controller are there, and the last velocity is exactly 0. A plan
-ends in a stop, so the arm comes to rest if no further message arrives, and overlaps the one
-before, so one lost message does no harm.
+Right for the defaults of every distribution since Humble: all joints of the controller are there,
+the last velocity is exactly 0, and a trajectory begins with the command of the tick whose stamp it
+has. So it has begun when it arrives, and is not entered from wherever the arm is. Its first ticks
+are those of the one before: one that is lost, or up to a tick late, does no harm. It ends in a
+stop, so the arm comes to rest if no further message arrives.
 """
 
 from __future__ import annotations
@@ -16,12 +17,15 @@ from numpy.typing import NDArray
 from rclpy.node import Node
 from trajectory_msgs.msg import JointTrajectory
 
+from vla_core.inference.motion import COMMIT_S
 from vla_ros.conversions import command_qos, joint_trajectory_message
 from vla_ros.outputs.base import Command, CommandOutput
 from vla_ros.outputs.reference_watch import ReferenceWatch
 
 # The controller may start later than this node and is found some time after that.
 _POLLS_ALONE = 15
+# A trajectory that has ended when it arrives is rejected; the stop at its end lasts this long.
+_REST_S = 0.5
 
 
 class JointTrajectoryOutput(CommandOutput):
@@ -34,6 +38,8 @@ class JointTrajectoryOutput(CommandOutput):
         every_joint: All joints of a command.
         period_s: Time between two commands.
     """
+
+    commit_s = COMMIT_S
 
     def __init__(
         self,
@@ -73,7 +79,7 @@ class JointTrajectoryOutput(CommandOutput):
 def plan_message(
     joints: Sequence[str], command: Command, columns: NDArray[np.intp], period_s: float
 ) -> JointTrajectory:
-    """Return the plan of some joints as a trajectory that starts when it arrives.
+    """Return the plan of some joints as a trajectory that starts with the tick's own command.
 
     Args:
         joints: Their names.
@@ -81,7 +87,14 @@ def plan_message(
         columns: Their columns in it.
         period_s: Time of a tick.
     """
-    times_s = period_s * np.arange(1, len(command.positions) + 1)
+    positions = np.vstack((command.position, command.positions, command.positions[-1]))
+    velocities = np.vstack((command.velocity, command.velocities, command.velocities[-1]))
+    times_s = period_s * np.arange(len(positions))
+    times_s[-1] += _REST_S
     return joint_trajectory_message(
-        joints, command.positions[:, columns], command.velocities[:, columns], times_s
+        joints,
+        positions[:, columns],
+        velocities[:, columns],
+        times_s,
+        stamp_ns=command.now_ns,
     )
