@@ -17,6 +17,7 @@ import numpy as np
 import vla_core.sim
 from vla_core.inference.action_chunks import ChunkSampler
 from vla_core.inference.command_stream import CommandStream
+from vla_core.inference.motion import COMMIT_S
 from vla_core.inference.safety import CommandLimiter
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.types import ActionChunk
@@ -111,7 +112,7 @@ def time_ticks(
     if kind == "end_effector_delta":
         data |= {"kinematics": KINEMATICS, "grippers": GRIPPERS}
     contract = RobotContract.from_dict(data)
-    stream = CommandStream(contract, **settings)
+    stream = CommandStream(contract, commit_s=COMMIT_S, **settings)
     rng = np.random.default_rng(0)
     tick_ns = round(contract.command.dt_s * 1e9)
     ticks_per_chunk = round(contract.command.rate_hz / contract.action.rate_hz)

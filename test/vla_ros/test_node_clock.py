@@ -10,7 +10,7 @@ from rclpy.parameter import Parameter
 from rosgraph_msgs.msg import Clock
 
 from vla_ros.conversions import time_message
-from vla_ros.node_clock import NodeClock
+from vla_ros.node_clock import NodeClock, steady_clock
 
 pytestmark = pytest.mark.ros
 
@@ -99,3 +99,15 @@ def test_clock_serves_several_threads(simulated, set_clock, wait_until):
         thread.join()
     for times in seen:
         assert times == sorted(times)
+
+
+def test_a_steady_timer_goes_on_where_no_clock_is_published(make_node, wait_until):
+    other = make_node("stopped", parameter_overrides=[Parameter("use_sim_time", value=True)])
+    fired = []
+    other.create_timer(0.001, lambda: fired.append("simulated"))
+    other.create_timer(0.01, lambda: fired.append("steady"), clock=steady_clock())
+    executor = rclpy.executors.SingleThreadedExecutor(context=other.context)
+    executor.add_node(other)
+    wait_until(lambda: executor.spin_once(timeout_sec=0.01) or len(fired) > 2, "the timer")
+    executor.shutdown()
+    assert set(fired) == {"steady"}

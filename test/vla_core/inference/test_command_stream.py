@@ -468,3 +468,27 @@ def test_changes_of_who_commands_never_leave_the_limits(script):
             assert all(np.all(np.abs(v) <= 6.0 * 0.02 + 1e-9) for v in moving)
         else:
             assert np.all(np.abs(after - before) <= 6.0 * 0.02 + 1e-9)
+
+
+@pytest.mark.parametrize("kind", ["chunk", "joint state"])
+def test_what_is_committed_ends_within_two_ticks_of_the_age_limit(kind):
+    arm = Arm(commit_s=0.04, slow_s=0.0, blend_s=0.0)
+    arm.measure()
+    arm.give_chunk(HOME + 0.1 * np.arange(1, 17)[:, None])
+    ticks = [arm.tick() for _ in range(20)]
+    limit_ns = arm.now_ns + 80_000_000 if kind == "joint state" else 1_600_000_000
+    ticks += [arm.tick(measures=kind == "chunk") for _ in range(30)]
+    speeds = np.array([np.abs(tick.velocity).max() for tick in ticks if tick.velocity is not None])
+    slower = np.flatnonzero(np.diff(speeds) < -1e-6)
+    begin_ns = 1_000_000_000 + int(slower[slower > 18][0]) * TICK_NS
+    assert limit_ns - TICK_NS <= begin_ns <= limit_ns + 2 * TICK_NS
+    assert kind in ticks[-1].reason
+
+
+def test_a_chunk_is_reported_from_when_its_part_of_the_plan_is_reached():
+    arm = Arm(commit_s=0.04)
+    arm.measure()
+    arm.give_chunk()
+    assert [arm.tick().chunk_sequence for _ in range(4)] == [0, 0, 1, 1]
+    arm.give_chunk()
+    assert [arm.tick().chunk_sequence for _ in range(4)] == [1, 1, 2, 2]

@@ -38,7 +38,7 @@ def motions(draw):
             acceleration=acceleration,
             jerk=None if jerk_time_s is None else acceleration / jerk_time_s,
         )
-    return limits, Motion(limits, dt_s)
+    return limits, Motion(limits, dt_s, commit_s=draw(st.sampled_from((0.0, 0.012, 0.04))))
 
 
 def random_run(limits, motion, seed, num_ticks=80):
@@ -115,6 +115,19 @@ def test_stop_comes_to_rest_and_stays(made, seed):
     motion.stop()
     motion.advance(1)
     np.testing.assert_allclose(motion.position, before, atol=1e-12)
+
+
+@settings(max_examples=30, deadline=None)
+@given(motions(), SEEDS)
+def test_a_plan_keeps_what_the_one_before_has_committed(made, seed):
+    limits, motion = made
+    before = None
+    for _ in random_run(limits, motion, seed, num_ticks=25):
+        if before is not None:
+            kept = max(0, motion.num_committed - 1)
+            for old, new in zip(before, motion.plan, strict=True):
+                np.testing.assert_allclose(new[:kept], old[1 : kept + 1], atol=1e-12)
+        before = motion.plan
 
 
 @pytest.mark.parametrize("num_ticks", [1, 2, 5, 100])

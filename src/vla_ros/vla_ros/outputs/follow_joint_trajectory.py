@@ -9,18 +9,15 @@ for a stop, or when the end of the last goal comes near.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rclpy.node import Node
 
-from vla_core.inference.motion import COMMIT_S
 from vla_ros.outputs.action_goals import ActionGoals
-from vla_ros.outputs.base import Command, CommandOutput, import_interface
-from vla_ros.outputs.joint_trajectory import plan_message
-from vla_ros.outputs.reference_watch import ReferenceWatch
+from vla_ros.outputs.base import Command, import_interface
+from vla_ros.outputs.joint_trajectory import TrajectoryOutput, plan_message
 
 _MIN_INTERVAL_S = 0.04
 _MARGIN_S = 0.06  # how long before its stop tail a goal is replaced
@@ -36,52 +33,34 @@ RESULTS = {
 """Words for the error codes of ``control_msgs/action/FollowJointTrajectory``."""
 
 
-class FollowJointTrajectoryOutput(CommandOutput):
-    """Sends plans as goals.
-
-    Args:
-        node: Node that owns the client.
-        target: Name of the action, ``<controller>/follow_joint_trajectory``.
-        joints: Joints of the controller.
-        every_joint: All joints of a command.
-        period_s: Time between two commands.
+class FollowJointTrajectoryOutput(TrajectoryOutput):
+    """Sends plans as goals; `TrajectoryOutput` has the arguments.
 
     Raises:
         ConfigError: ``control_msgs`` is not installed.
     """
 
     lookahead_s = 0.3
-    commit_s = COMMIT_S
 
-    def __init__(
-        self,
-        node: Node,
-        target: str,
-        joints: Sequence[str],
-        every_joint: Sequence[str],
-        *,
-        period_s: float,
-    ) -> None:
-        super().__init__(node, target, joints, every_joint)
+    def __init__(self, node: Node, target: str, *args: Any, **kwargs: Any) -> None:
         actions = import_interface("control_msgs.action", "follow_joint_trajectory")
         self._action = actions.FollowJointTrajectory
-        self._period_s = period_s
-        self._num_margin = max(2, math.ceil(_MARGIN_S / period_s))
+        super().__init__(node, target, *args, **kwargs)
+        self._num_margin = max(2, math.ceil(_MARGIN_S / self.period_s))
         self._goals = ActionGoals(
             node, self._action, target, describe=_describe, report=self.report
         )
-        self._watch = ReferenceWatch(node, target, joints, period_s)
         self._promised: NDArray[np.float64] | None = None
         self._promised_ns = 0
 
     def send(self, command: Command) -> None:
         """Have the plan sent if it differs from what the last goal leads to."""
-        self._watch.sent(command.now_ns, command.position[self.columns])
+        super().send(command)
         if not self._is_due(command):
             return
         self._promised = command.positions[:, self.columns]
         self._promised_ns = command.now_ns
-        trajectory = plan_message(self.joints, command, self.columns, self._period_s)
+        trajectory = plan_message(self.joints, command, self.columns, self.period_s)
         self._goals.send(self._action.Goal(trajectory=trajectory))
 
     def _is_due(self, command: Command) -> bool:
@@ -92,7 +71,7 @@ class FollowJointTrajectoryOutput(CommandOutput):
             return True
         if elapsed_s < _MIN_INTERVAL_S:
             return False
-        first = round(elapsed_s / self._period_s)
+        first = round(elapsed_s / self.period_s)
         rows = np.arange(self._num_margin)
         # Past its end a plan rests at its last point.
         old = self._promised[np.minimum(first + rows, len(self._promised) - 1)]
@@ -105,9 +84,8 @@ class FollowJointTrajectoryOutput(CommandOutput):
 
     def poll(self) -> None:
         """Look after the server and where the controller's reference is."""
+        super().poll()
         self._goals.poll()
-        if problem := self._watch.find_problem():
-            self.report(problem)
 
     def blocker(self) -> str:
         """Return that the server is not there."""
@@ -115,7 +93,7 @@ class FollowJointTrajectoryOutput(CommandOutput):
 
     def destroy(self) -> None:
         """Destroy client and subscription; the last goal ends in a stop."""
-        self._watch.destroy()
+        super().destroy()
         self._goals.destroy()
 
 

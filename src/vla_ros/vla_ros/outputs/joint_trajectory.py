@@ -11,6 +11,7 @@ stop, so the arm comes to rest if no further message arrives.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,12 +29,12 @@ _POLLS_ALONE = 15
 _REST_S = 0.5
 
 
-class JointTrajectoryOutput(CommandOutput):
-    """Publishes every plan.
+class TrajectoryOutput(CommandOutput):
+    """What topic and action of a joint_trajectory_controller have in common.
 
     Args:
-        node: Node that owns the publisher.
-        target: Topic, ``<controller>/joint_trajectory``.
+        node: Node that owns publishers and clients.
+        target: Topic or action of the controller.
         joints: Joints of the controller.
         every_joint: All joints of a command.
         period_s: Time between two commands.
@@ -51,28 +52,47 @@ class JointTrajectoryOutput(CommandOutput):
         period_s: float,
     ) -> None:
         super().__init__(node, target, joints, every_joint)
-        self._period_s = period_s
-        self._publisher = node.create_publisher(JointTrajectory, target, command_qos())
-        self._num_alone = 0
+        self.period_s = period_s
         self._watch = ReferenceWatch(node, target, joints, period_s)
 
     def send(self, command: Command) -> None:
-        """Publish the plan."""
-        self._publisher.publish(plan_message(self.joints, command, self.columns, self._period_s))
+        """Remember where the arm is told to be."""
         self._watch.sent(command.now_ns, command.position[self.columns])
 
     def poll(self) -> None:
-        """Look whether anybody listens, and where the controller's reference is."""
-        is_alone = self._publisher.get_subscription_count() == 0
-        self._num_alone = self._num_alone + 1 if is_alone else 0
-        if self._num_alone > _POLLS_ALONE:
-            self.report(f"nobody subscribes to {self._publisher.topic_name}")
+        """Look where the controller's reference is."""
         if problem := self._watch.find_problem():
             self.report(problem)
 
     def destroy(self) -> None:
-        """Destroy publisher and subscription."""
+        """Destroy the subscription."""
         self._watch.destroy()
+
+
+class JointTrajectoryOutput(TrajectoryOutput):
+    """Publishes every plan; `TrajectoryOutput` has the arguments."""
+
+    def __init__(self, node: Node, target: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(node, target, *args, **kwargs)
+        self._publisher = node.create_publisher(JointTrajectory, target, command_qos())
+        self._num_alone = 0
+
+    def send(self, command: Command) -> None:
+        """Publish the plan."""
+        super().send(command)
+        self._publisher.publish(plan_message(self.joints, command, self.columns, self.period_s))
+
+    def poll(self) -> None:
+        """Look whether anybody listens, and where the controller's reference is."""
+        super().poll()
+        is_alone = self._publisher.get_subscription_count() == 0
+        self._num_alone = self._num_alone + 1 if is_alone else 0
+        if self._num_alone > _POLLS_ALONE:
+            self.report(f"nobody subscribes to {self._publisher.topic_name}")
+
+    def destroy(self) -> None:
+        """Destroy publisher and subscription."""
+        super().destroy()
         self.node.destroy_publisher(self._publisher)
 
 
