@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from vla_core.inference.command_stream import CommandMode, CommandStream
-from vla_core.processing.contract import load_contract
+from vla_core.processing.contract import RobotContract, load_contract
 from vla_core.sim.scene import HOME
 from vla_core.types import ActionChunk
 
 pytestmark = pytest.mark.ros
 
-CONTRACT = load_contract("sim")
+SIM = load_contract("sim").to_dict()
+CONTRACT = RobotContract.from_dict({**SIM, "action": {**SIM["action"], "max_age_s": 2.0}})
 DT_NS = round(CONTRACT.command.dt_s * 1e9)
 START_NS = 10_000_000_000
 PATIENCE_S = 20.0
@@ -40,7 +41,7 @@ class MoveGroup:
 
     def _answer(self, request, response):
         self.requests.append(request)
-        response.valid = request.robot_state.joint_state.position[0] < self.wall
+        response.valid = bool(request.robot_state.joint_state.position[0] < self.wall)
         if not response.valid:
             contact = self._contact(contact_body_1="wrist", contact_body_2="table")
             response.contacts = [contact] * 3
@@ -60,6 +61,7 @@ class Arm:
         self.now_ns = START_NS
         self.position = HOME.copy()
         self._executor = executor
+        self.stream.put_joint_state(self.position, self.now_ns)
 
     def send_chunk(self):
         """Send the first joint away at 0.5 rad/s, for two seconds."""
@@ -77,8 +79,9 @@ class Arm:
         self.stream.put_chunk(chunk, sequence=1, epoch=1, now_ns=self.now_ns)
 
     def tick(self):
-        self._executor.spin_once(timeout_sec=0.002)
-        self._executor.spin_once(timeout_sec=0.0)
+        end = time.monotonic() + DT_NS * 1e-9
+        while (left_s := end - time.monotonic()) > 0.0:
+            self._executor.spin_once(timeout_sec=left_s)
         self.stream.put_joint_state(self.position, self.now_ns)
         reason = self.validity.check(self.stream, self.now_ns, time.monotonic_ns())
         tick = self.stream.tick(self.now_ns, hold_reason=reason)
@@ -158,7 +161,7 @@ def test_nothing_moves_before_the_way_was_judged_and_after_the_service_is_gone(
 ):
     arm = make_arm()
     for _ in range(10):
-        assert "nobody serves /check_state_validity" in arm.tick().reason
+        assert "nobody serves check_state_validity" in arm.tick().reason
     np.testing.assert_array_equal(arm.position, HOME)
     move_group.serve()
     arm.tick_until(is_executing)
@@ -170,4 +173,4 @@ def test_nothing_moves_before_the_way_was_judged_and_after_the_service_is_gone(
 def test_a_service_that_is_not_needed_only_reports_that_it_is_missing(move_group, make_arm):
     arm = make_arm(is_needed=False)
     assert is_executing(arm.tick_until(is_executing))
-    assert "nobody serves /check_state_validity" in arm.validity.report().message
+    assert "nobody serves check_state_validity" in arm.validity.report().message
