@@ -7,8 +7,7 @@ Once through the supervisor, and once through the launch system where that is in
 import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,58 +25,32 @@ NUM_TICKS = 100
 LAUNCH_FILES = Path(__file__).resolve().parents[2] / "launch"
 
 
-class Listener:
-    """Hears the command loop and the robot."""
+@pytest.fixture
+def listening(open_listener):
+    """`with listening(contract) as listener:` hears a robot's graph in a domain of its own."""
+    from trajectory_msgs.msg import JointTrajectory
+    from vla_msgs.msg import CommandStatus, SimStatus
 
-    def __init__(self, domain, contract):
-        import rclpy
-        from rclpy.qos import QoSProfile
-        from trajectory_msgs.msg import JointTrajectory
-        from vla_msgs.msg import CommandStatus, SimStatus
+    @contextmanager
+    def listening(contract):
+        topics = contract.command.topics or [contract.command.topic]
+        with private_domain() as domain:
+            listener = open_listener(
+                domain,
+                command=(CommandStatus, "command_node/status"),
+                sim=(SimStatus, "sim_robot_node/status"),
+                **{topic: (JointTrajectory, topic) for topic in topics},
+            )
+            with closing(listener):
+                yield listener
 
-        from vla_ros.polled_subscription import PolledSubscription
-
-        self._context = rclpy.Context()
-        rclpy.init(args=[], context=self._context, domain_id=domain)
-        node = rclpy.create_node("listener", context=self._context)
-
-        def listen(kind, topic):
-            return PolledSubscription(node, kind, topic, QoSProfile(depth=1000))
-
-        self._sources = {
-            "status": listen(CommandStatus, "command_node/status"),
-            "sim": listen(SimStatus, "sim_robot_node/status"),
-        }
-        for topic in contract.command.topics or [contract.command.topic]:
-            self._sources[topic] = listen(JointTrajectory, topic)
-        self.heard = {name: [] for name in self._sources}
-
-    def listen_until(self, condition, what):
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            for name, source in self._sources.items():
-                while (message := source.take_next()) is not None:
-                    self.heard[name].append(message)
-            assert time.monotonic() < deadline, f"waited in vain for {what}"
-            time.sleep(0.005)
-
-    def executing(self):
-        from vla_msgs.msg import CommandStatus
-
-        return [tick for tick in self.heard["status"] if tick.mode == CommandStatus.EXECUTING]
-
-    def close(self):
-        self._context.try_shutdown()
+    return listening
 
 
-@contextmanager
-def listening(contract):
-    with private_domain() as domain:
-        listener = Listener(domain, contract)
-        try:
-            yield listener
-        finally:
-            listener.close()
+def executing(listener):
+    from vla_msgs.msg import CommandStatus
+
+    return [tick for tick in listener.heard["command"] if tick.mode == CommandStatus.EXECUTING]
 
 
 def contract_of(name):
@@ -86,8 +59,8 @@ def contract_of(name):
 
 def assert_it_works(contract, listener):
     """The arm is commanded at the contract's rate, within its limits; the controllers accept."""
-    listener.listen_until(lambda: len(listener.executing()) > NUM_TICKS, "commands")
-    ticks = listener.executing()[:NUM_TICKS]
+    listener.listen_until(lambda: len(executing(listener)) > NUM_TICKS, "commands")
+    ticks = executing(listener)[:NUM_TICKS]
     period_s = (time_ns(ticks[-1].header.stamp) - time_ns(ticks[0].header.stamp)) * 1e-9
     # The stamps are a grid; the ticks that a busy machine has skipped are its gaps.
     steps = round(period_s * contract.command.rate_hz)
@@ -111,17 +84,17 @@ def assert_it_works(contract, listener):
 
 
 @pytest.mark.parametrize("name", available_graphs())
-def test_graph_runs_under_the_supervisor_with_no_arguments(name):
-    run_under_the_supervisor(get_graph(name).nodes(), contract_of(name))
+def test_graph_runs_under_the_supervisor_with_no_arguments(name, listening):
+    run_under_the_supervisor(get_graph(name).nodes(), contract_of(name), listening)
 
 
-def test_act_moves_two_arms_at_once():
+def test_act_moves_two_arms_at_once(listening):
     """`vla up act robot:=sim_bimanual`."""
     nodes = get_graph("act").nodes({"robot": "sim_bimanual"})
-    run_under_the_supervisor(nodes, load_contract("sim_bimanual"))
+    run_under_the_supervisor(nodes, load_contract("sim_bimanual"), listening)
 
 
-def run_under_the_supervisor(nodes, contract):
+def run_under_the_supervisor(nodes, contract, listening):
     with listening(contract) as listener:
         supervisor = Supervisor(nodes)
         with supervisor:
@@ -132,7 +105,7 @@ def run_under_the_supervisor(nodes, contract):
 
 
 @pytest.mark.parametrize("name", available_graphs())
-def test_graph_runs_under_the_launch_system_with_no_arguments(name, tmp_path):
+def test_graph_runs_under_the_launch_system_with_no_arguments(name, listening, tmp_path):
     pytest.importorskip("launch_ros")
     code = (
         "import sys\nfrom launch import LaunchService\n"

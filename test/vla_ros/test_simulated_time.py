@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""command_node on /clock: commands follow simulated time, whatever its speed, also in jumps."""
+"""command_node on /clock: commands follow simulated time, whatever its speed."""
 
 import itertools
 import time
@@ -146,25 +146,3 @@ def test_nothing_is_commanded_while_simulated_time_stands_still(moving, call_ser
     call_service(ListParameters, "command_node/list_parameters", ListParameters.Request())
     moving.take()
     assert moving.statuses == []
-
-
-def test_clock_that_is_set_back_stops_the_arm_until_a_new_chunk_comes(moving, wait_until):
-    from vla_msgs.msg import CommandStatus
-
-    moving.now_ns -= 50_000_000_000
-    wait_until(
-        lambda: moving.is_in(CommandStatus.STOPPING) or moving.is_in(CommandStatus.HOLDING),
-        "the stop",
-    )
-    moving.send_chunk()
-    wait_until(lambda: moving.is_in(CommandStatus.EXECUTING), "motion after the jump")
-    assert stamp_ns(moving.statuses[-1]) < 60_000_000_000
-
-
-def test_clock_that_jumps_forward_stops_the_arm_until_a_new_chunk_comes(moving, wait_until):
-    from vla_msgs.msg import CommandStatus
-
-    moving.now_ns += 50_000_000_000
-    wait_until(lambda: moving.is_in(CommandStatus.HOLDING, "s old"), "the stop")
-    moving.send_chunk()
-    wait_until(lambda: moving.is_in(CommandStatus.EXECUTING), "motion after the jump")

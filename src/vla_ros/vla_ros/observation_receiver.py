@@ -129,6 +129,12 @@ class ObservationReceiver:
                 self.buffer.put_input(name, message, now_ns)
         return self.buffer.observe(instruction, now_ns)
 
+    def crowded_topics(self) -> dict[str, int]:
+        """Return how many publishers a topic has that should have one: all but joint states."""
+        sources = (*self._images.values(), *self._inputs.values())
+        counts = {source.topic: source.num_publishers for source in sources}
+        return {topic: count for topic, count in counts.items() if count > 1}
+
     def destroy(self) -> None:
         """Unsubscribe; the object must not be used afterwards."""
         self._joint_states.destroy()

@@ -228,6 +228,9 @@ class PolicyNode(ManagedNode):
         values["camera skew [s]"] = max(used) - min(used) if used else math.nan
         if report.state == PolicyStatus.WAITING:
             return DiagnosticReport(DiagnosticLevel.WARN, report.reason, values)
+        if crowded := receiver.crowded_topics():
+            text = "; ".join(f"{count} nodes publish {topic}" for topic, count in crowded.items())
+            return DiagnosticReport(DiagnosticLevel.WARN, text, values)
         return DiagnosticReport(DiagnosticLevel.OK, "no gap", values)
 
     def _apply(self, parameters: PolicyParameters) -> None:

@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: MIT
+"""A graph of real processes around an arm whose messages a test can spoil."""
+
+import dataclasses
+import itertools
+import threading
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from vla_core.processing.contract import load_contract
+from vla_core.sim.scene import HOME
+from vla_ros.graphs import get_graph
+from vla_ros.private_domain import private_domain
+from vla_ros.supervisor import Supervisor
+
+MOVING_SPEED, RESTING_SPEED = 0.05, 0.02
+STEP_S = 0.01
+STEPS_PER_JOINT_STATE, STEPS_PER_FRAME = 2, 7
+TASK = "pick up the red block"
+POISON = "cracked"
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory):
+    """A small untrained GR00T that moves the arm, unless the instruction has the word `cracked`.
+
+    That word makes it predict NaN.
+    """
+    import torch
+
+    from vla_core.models.frameworks import GR00TVLA
+    from vla_core.models.vlm import get_vlm
+    from vla_core.processing.normalization import Statistics
+    from vla_core.processing.pipeline import ProcessingPipeline
+
+    contract = load_contract("sim")
+    limits = contract.action_limits.values()
+    reach = np.random.default_rng(0).uniform(-0.2, 0.2, (100, len(HOME))) + HOME
+    states = reach.clip([limit.lower for limit in limits], [limit.upper for limit in limits])
+    statistics = Statistics.from_array(states)
+    vlm = get_vlm("tiny")
+    with torch.no_grad():
+        vlm.word_embedding.weight[vlm.hash_words([POISON])[0, 0]] = torch.nan
+    model = GR00TVLA(
+        vlm,
+        action_dim=len(contract.action.joints),
+        state_dim=len(contract.state.joints),
+        num_cameras=len(contract.cameras),
+        chunk_size=16,
+        hidden_dim=32,
+        sampler="ddim",
+        inference_steps=2,
+    )
+    directory = tmp_path_factory.mktemp("untrained")
+    model.save_pretrained(directory)
+    ProcessingPipeline(contract, statistics, statistics).save(directory)
+    return directory
+
+
+def unspoilt(source, message):
+    return message
+
+
+class Robot:
+    """Two cameras and an arm that goes where it is told, in a thread of its own.
+
+    Args:
+        node: Node that publishes; not spun.
+        has_clock: Whether it publishes /clock, too.
+
+    Attributes:
+        spoil: Given `joints`, `front` or `wrist` and a message, returns what is published; None:
+            nothing.
+        rejections: What the arm's controller has refused.
+    """
+
+    def __init__(self, node, *, has_clock=False):
+        from rosgraph_msgs.msg import Clock
+        from sensor_msgs.msg import Image, JointState
+        from trajectory_msgs.msg import JointTrajectory
+
+        from vla_core.sim.trajectory_controller import TrajectoryController
+        from vla_ros.conversions import sensor_publisher_qos, status_qos
+        from vla_ros.polled_subscription import PolledSubscription
+
+        contract = load_contract("sim")
+        self.joints = contract.action.joints
+        self.spoil = unspoilt
+        self.rejections = []
+        self._wall = node.get_clock()
+        self._ahead_ns = self._jump_ns = 0
+        self._clock = node.create_publisher(Clock, "/clock", 10) if has_clock else None
+        self._publishers = {
+            name: node.create_publisher(Image, camera.topic, sensor_publisher_qos())
+            for name, camera in contract.cameras.items()
+        }
+        self._cameras = tuple(self._publishers)
+        self._publishers["joints"] = node.create_publisher(
+            JointState, contract.state.topic, sensor_publisher_qos()
+        )
+        self._frames = np.random.default_rng(0).integers(0, 256, (8, 192, 192, 3), dtype=np.uint8)
+        self._trajectories = PolledSubscription(
+            node, JointTrajectory, contract.command.topic, status_qos()
+        )
+        self._controller = TrajectoryController(self.joints, HOME)
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._live)
+        self._thread.start()
+
+    def now_ns(self):
+        return self._wall.now().nanoseconds + self._ahead_ns
+
+    def set_clock(self, ahead_s):
+        """Set the clock forward, or back; the arm stays where it is."""
+        self._jump_ns = round(ahead_s * 1e9)
+
+    def stop(self):
+        self._is_over.set()
+        self._thread.join()
+
+    def _live(self):
+        for step in itertools.count():
+            if self._is_over.wait(STEP_S):
+                return
+            self._step(step)
+
+    def _step(self, step):
+        from rosgraph_msgs.msg import Clock
+
+        from vla_core.sim.trajectory_controller import TrajectoryRejectedError
+        from vla_ros.conversions import image_message, joint_state_message, time_message
+
+        if self._jump_ns:
+            self._controller.hold(self._controller.sample(self.now_ns())[0])
+            self._ahead_ns, self._jump_ns = self._ahead_ns + self._jump_ns, 0
+        now_ns = self.now_ns()
+        if self._clock is not None:
+            self._clock.publish(Clock(clock=time_message(now_ns)))
+        for trajectory in self._trajectories.take_all():
+            try:
+                self._controller.replace(trajectory, now_ns)
+            except TrajectoryRejectedError as error:
+                self.rejections.append(str(error))
+        position, velocity = self._controller.sample(now_ns)
+        if step % STEPS_PER_JOINT_STATE == 0:
+            self._publish(
+                "joints", joint_state_message(self.joints, position, velocity, stamp_ns=now_ns)
+            )
+        if step % STEPS_PER_FRAME == 0:
+            for index, name in enumerate(self._cameras):
+                frame = self._frames[(step // STEPS_PER_FRAME + index) % len(self._frames)]
+                self._publish(name, image_message(frame, stamp_ns=now_ns))
+
+    def _publish(self, source, message):
+        spoilt = self.spoil(source, message)
+        if spoilt is not None:
+            self._publishers[source].publish(spoilt)
+
+
+class Arm:
+    """An arm under the command of a graph.
+
+    Args:
+        contract: Its contract.
+        graph: The supervisor of the graph.
+        listener: Hears `command`, `policy`, `chunk`, `joints` and `diagnostics`.
+        robot: The robot, where it is none of the graph's processes.
+    """
+
+    def __init__(self, contract, graph, listener, robot=None):
+        self.contract = contract
+        self.graph = graph
+        self.listener = listener
+        self.robot = robot
+        self._pids, self._marks = {}, {}
+
+    def new(self, name):
+        """Return what a source has said since `mark`."""
+        return self.listener.heard[name][self._marks[name] :]
+
+    def mark(self):
+        """Begin to look, with the newest tick as the first."""
+        self._marks = {name: len(messages) for name, messages in self.listener.heard.items()}
+        self._marks["command"] = max(0, self._marks["command"] - 1)
+        self._pids = {name: self.graph.pid_of(name) for name in self.graph.names}
+
+    def is_moving(self):
+        from vla_msgs.msg import CommandStatus
+
+        return self.listener.mode() == CommandStatus.EXECUTING and self._speed() > MOVING_SPEED
+
+    def is_at_rest(self):
+        return self._speed() < RESTING_SPEED
+
+    def _speed(self):
+        state = self.listener.last("joints")
+        return 0.0 if state is None else float(np.abs(state.velocity).max())
+
+    def wait_for(self, condition, what):
+        return self.listener.listen_until(condition, what)
+
+    def wait_for_motion(self):
+        self.wait_for(self.is_moving, "a moving arm")
+        self.mark()
+
+    def say(self, instruction):
+        """Give the policy an instruction, as `vla say` does."""
+        from vla_msgs.srv import SetInstruction
+
+        request = SetInstruction.Request(instruction=instruction)
+        response = self.listener.call(SetInstruction, "policy_node/set_instruction", request)
+        assert response.success
+        return response.epoch
+
+    def stop(self, because):
+        """Return the ticks of a stop: the one before, and those until the arm moves no more."""
+        from vla_msgs.msg import CommandStatus
+
+        ticks = self.new("command")
+        stopping = [
+            index
+            for index, tick in enumerate(ticks)
+            if tick.mode == CommandStatus.STOPPING and because in tick.reason
+        ]
+        assert stopping, f"the arm was at rest before it could stop because {because}"
+        first = stopping[0]
+        stop = itertools.takewhile(lambda t: t.mode == CommandStatus.STOPPING, ticks[first:])
+        return [ticks[first - 1], *stop]
+
+    def assert_stops(self, because):
+        """The arm decelerates to rest, for a reason that it tells."""
+        from vla_msgs.msg import CommandStatus
+
+        self.wait_for(
+            lambda: any(
+                tick.mode == CommandStatus.HOLDING and because in tick.reason
+                for tick in self.new("command")
+            ),
+            f"a hold: {because}",
+        )
+        before, *stopping = self.stop(because)
+        assert before.mode == CommandStatus.EXECUTING
+        # The tick that stops still has the velocity that the one before has planned for it.
+        speeds = np.abs([tick.command_velocities for tick in stopping])
+        assert np.all(np.diff(speeds, axis=0) <= 1e-9)
+
+    def assert_stops_in_time(self, because, *, age="chunk_age"):
+        """Deceleration begins within two periods of the age limit.
+
+        Ticks that a busy machine has skipped do not count: that plan's tail decelerates.
+
+        Args:
+            because: Part of the reason.
+            age: Field of the command status whose limit counts.
+        """
+        self.assert_stops(because)
+        part = self.contract.state if age == "joint_state_age" else self.contract.action
+        before, stop = self.stop(because)[:2]
+        period_s = self.contract.command.dt_s
+        assert getattr(before, age) <= part.max_age_s
+        num_elapsed = round(_seconds(before, stop) / period_s)
+        late = (getattr(stop, age) - part.max_age_s) / period_s
+        assert 0.0 < late <= 2.0 + num_elapsed - 1
+
+    def assert_diagnosed(self, name, text):
+        """/diagnostics warns of the cause."""
+        from diagnostic_msgs.msg import DiagnosticStatus
+
+        self.wait_for(
+            lambda: any(
+                report.name == name and text in report.message
+                for array in self.new("diagnostics")
+                for report in array.status
+                if report.level != DiagnosticStatus.OK
+            ),
+            f"a diagnostic of {name}: {text}",
+        )
+
+    def assert_goes_on(self, *, restarted=()):
+        """The arm moves again, and no process was started anew but those that are named."""
+        if self.robot is not None:
+            self.robot.spoil = unspoilt
+        pids = self._pids
+        self.wait_for_motion()
+        assert {name for name in pids if pids[name] != self._pids[name]} == set(restarted)
+        assert all(self.graph.is_alive(name) for name in self.graph.names)
+        assert self.robot is None or self.robot.rejections == []
+
+
+def _seconds(before, after):
+    from vla_core.processing.messages import stamp_ns
+
+    return (stamp_ns(after) - stamp_ns(before)) * 1e-9
+
+
+@pytest.fixture(scope="session")
+def run_arm(open_listener, checkpoint):
+    """`with run_arm() as arm:` runs policy_node and command_node for a robot of the test."""
+    from diagnostic_msgs.msg import DiagnosticArray
+    from sensor_msgs.msg import JointState
+    from trajectory_msgs.msg import JointTrajectory
+    from vla_msgs.msg import ActionChunk, CommandStatus, PolicyStatus
+
+    @contextmanager
+    def run(graph="groot", *, has_clock=False, has_robot=True, **arguments):
+        contract = load_contract(get_graph(graph).resolve(arguments)["robot"])
+        if has_robot:
+            arguments.update(robot_sim="false", checkpoint=str(checkpoint), instruction=TASK)
+        specs = [
+            # With frozen steps an untrained policy may settle, and there would be no motion.
+            dataclasses.replace(
+                spec,
+                on_exit="continue" if has_robot else spec.on_exit,
+                parameters={
+                    **spec.parameters,
+                    "use_sim_time": has_clock,
+                    **({"chunking": "off"} if spec.name == "policy_node" else {}),
+                },
+            )
+            for spec in get_graph(graph).nodes(arguments)
+        ]
+        with private_domain() as domain:
+            listener = open_listener(
+                domain,
+                command=(CommandStatus, "command_node/status"),
+                policy=(PolicyStatus, "policy_node/status"),
+                chunk=(ActionChunk, "action_chunk"),
+                joints=(JointState, contract.state.topic),
+                trajectory=(JointTrajectory, contract.command.topic),
+                diagnostics=(DiagnosticArray, "/diagnostics"),
+            )
+            robot = Robot(listener.node, has_clock=has_clock) if has_robot else None
+            try:
+                with Supervisor(specs) as supervisor:
+                    yield Arm(contract, supervisor, listener, robot)
+            finally:
+                if robot is not None:
+                    robot.stop()
+                listener.close()
+
+    return run
+
+
+@pytest.fixture(scope="package")
+def running_arm(run_arm):
+    """One graph for all faults after which it goes on."""
+    with run_arm() as arm:
+        yield arm
+
+
+@pytest.fixture
+def arm(running_arm):
+    """The arm while it follows its policy."""
+    running_arm.wait_for_motion()
+    return running_arm

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: MIT
+"""Faults of the policy and of its chunks: docs/faults.md lists them."""
+
+import os
+import signal
+import subprocess
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.ros
+
+TASK, OTHER_TASK = "pick up the red block", "pick up the blue block"
+# The checkpoint of these tests answers it with NaN.
+POISONED_TASK = "pick up the cracked block"
+OLD_CHUNK = "the observation of the newest chunk is"
+INFERENCE, COMMAND = "policy_node: inference", "command_node: command"
+NUM_HOGS = 100
+STEP_NS = 100_000_000
+
+
+class SecondPolicy:
+    """Publishes chunks beside those of the graph's policy.
+
+    All its chunks are pieces of one slow motion, which begins where the arm is.
+    """
+
+    def __init__(self, arm):
+        from vla_msgs.msg import ActionChunk
+
+        from vla_ros.conversions import command_qos
+
+        self._arm = arm
+        self._start = np.array(arm.listener.last("joints").position)
+        self._start_ns = arm.robot.now_ns()
+        self._chunks = arm.listener.node.create_publisher(
+            ActionChunk, "action_chunk", command_qos()
+        )
+        self._status = arm.wait_for(lambda: arm.listener.last("policy"), "the policy's status")
+
+    def send(self, sequence, *, age_s=0.0, **changes):
+        """Publish a chunk that answers an observation of some age, with fields changed."""
+        from vla_core.types import ActionChunk
+        from vla_ros.conversions import action_chunk_message
+
+        now_ns = self._arm.robot.now_ns()
+        stamp_ns = now_ns - round(age_s * 1e9)
+        times_ns = stamp_ns - self._start_ns + STEP_NS * np.arange(1, 17)
+        actions = np.tile(self._start, (16, 1))
+        actions[:, 0] += 0.3e-9 * times_ns
+        message = action_chunk_message(
+            ActionChunk(
+                actions=actions,
+                policy_actions=np.zeros(actions.shape, dtype=np.float32),
+                joints=self._arm.robot.joints,
+                dt_s=STEP_NS * 1e-9,
+                stamp_ns=stamp_ns,
+                checkpoint_id="another",
+                instruction="move",
+            ),
+            sequence=sequence,
+            epoch=self._arm.listener.last("policy").epoch,
+            inference_start_ns=now_ns,
+            generation_ns=now_ns,
+            image_stamps_ns={},
+            state_stamp_ns=now_ns,
+        )
+        for field, value in changes.items():
+            setattr(message, field, value)
+        self._chunks.publish(message)
+
+    def end(self):
+        self._arm.listener.node.destroy_publisher(self._chunks)
+
+
+@pytest.fixture
+def second_policy(arm):
+    policy = SecondPolicy(arm)
+    yield policy
+    policy.end()
+
+
+@pytest.fixture
+def idle_arm(arm):
+    """The arm at rest, with a policy that has no instruction."""
+    from vla_msgs.msg import CommandStatus
+
+    epoch = arm.say("")
+    arm.wait_for(
+        lambda: (
+            arm.listener.mode() == CommandStatus.HOLDING
+            and arm.listener.last("command").reason == "the policy is idle"
+            and arm.listener.last("policy").epoch == epoch
+        ),
+        "an idle policy",
+    )
+    yield arm
+    arm.say(TASK)
+
+
+@contextmanager
+def starved(pid):
+    """Let a process share one core with so many others that hardly anything is left for it."""
+    cores = os.sched_getaffinity(pid)
+    crowded = {min(cores)}
+    # Each in a session of its own, which some kernels schedule as one; none outlives the test.
+    hogs = [
+        subprocess.Popen(
+            ["sh", "-c", f"while kill -0 {os.getpid()}; do :; done"], start_new_session=True
+        )
+        for _ in range(NUM_HOGS)
+    ]
+    try:
+        for hog in hogs:
+            os.sched_setaffinity(hog.pid, crowded)
+        _set_affinity(pid, crowded)
+        yield
+    finally:
+        for hog in hogs:
+            hog.kill()
+        for hog in hogs:
+            hog.wait()
+        _set_affinity(pid, cores)
+
+
+def _set_affinity(pid, cores):
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(ProcessLookupError):  # it has just ended
+            os.sched_setaffinity(int(thread.name), cores)
+
+
+def test_the_policy_predicts_nan(arm):
+    arm.say(POISONED_TASK)
+    arm.assert_stops_in_time(OLD_CHUNK)
+    arm.assert_diagnosed(INFERENCE, "predicted a value that is not finite")
+    arm.say(TASK)
+    arm.assert_goes_on()
+
+
+def test_the_policy_is_killed(arm):
+    arm.say(OTHER_TASK)
+    arm.wait_for(lambda: arm.listener.last("chunk").instruction == OTHER_TASK, "the other task")
+    arm.wait_for_motion()
+    arm.graph.kill("policy_node", signal.SIGKILL)
+    arm.assert_stops_in_time(OLD_CHUNK)
+    arm.assert_diagnosed(COMMAND, OLD_CHUNK)
+    arm.wait_for(arm.is_at_rest, "the arm at rest")
+    resting, num_states = arm.listener.last("joints").position, len(arm.new("joints"))
+    arm.wait_for(lambda: len(arm.new("joints")) > num_states + 25, "a pause")
+    rested = [state.position for state in arm.new("joints")[num_states:]]
+    assert np.abs(np.subtract(rested, resting)).max() < 0.01
+    assert [name for name in arm.graph.names if not arm.graph.is_alive(name)] == ["policy_node"]
+    arm.graph.restart("policy_node")
+    arm.assert_goes_on(restarted=("policy_node",))
+    # It follows what its predecessor was asked to do, not what its parameter says.
+    assert arm.listener.last("chunk").instruction == OTHER_TASK
+
+
+def test_the_policy_hangs(arm):
+    arm.graph.kill("policy_node", signal.SIGSTOP)
+    try:
+        arm.assert_stops_in_time(OLD_CHUNK)
+        arm.assert_diagnosed(COMMAND, OLD_CHUNK)
+    finally:
+        arm.graph.kill("policy_node", signal.SIGCONT)
+    arm.assert_goes_on()
+
+
+def test_the_policy_is_starved_of_the_processor(arm):
+    with starved(arm.graph.pid_of("policy_node")):
+        arm.assert_stops_in_time(OLD_CHUNK)
+        arm.assert_diagnosed(COMMAND, OLD_CHUNK)
+    arm.assert_goes_on()
+
+
+def test_a_chunk_is_late_by_five_periods(idle_arm, second_policy):
+    """It is entered where it is due by now, and its age counts from its observation."""
+    arm, first = idle_arm, idle_arm.listener.last("chunk").sequence + 1
+    arm.mark()
+    second_policy.send(first)
+    late_s = 5 * arm.contract.command.dt_s
+    arm.wait_for(
+        lambda: any(tick.chunk_age > 2.0 * late_s for tick in arm.new("command")), "a motion"
+    )
+    second_policy.send(first + 1, age_s=late_s)
+    arm.assert_stops_in_time(OLD_CHUNK)
+    ticks = [tick for tick in arm.new("command") if tick.chunk_sequence == first + 1]
+    assert ticks[0].chunk_age >= late_s
+    # Were its first step taken for the next one, this would be 0.03 rad.
+    assert ticks[0].switch_jump < 0.005
+    arm.assert_diagnosed(COMMAND, OLD_CHUNK)
+    arm.say(TASK)
+    arm.assert_goes_on()
+
+
+def test_a_chunk_is_older_than_the_limit(idle_arm, second_policy):
+    arm = idle_arm
+    arm.mark()
+    second_policy.send(arm.listener.last("chunk").sequence + 1, age_s=0.7)
+    arm.assert_diagnosed(COMMAND, "is refused: chunk must answer an observation of the last 0.6 s")
+    arm.say(TASK)
+    arm.assert_goes_on()
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"actions": [0.0] * 111}, "actions"),
+        ({"actions": [np.nan] * 112}, "actions must be finite"),
+        ({"joint_names": [f"joint_{n}" for n in (2, 1, 3, 4, 5, 6)] + ["gripper_joint"]}, "joint"),
+        ({"dt": 0.0}, "dt"),
+        ({"kind": 77}, "kind"),
+    ],
+    ids=["too short", "not finite", "joints reordered", "no duration", "unknown kind"],
+)
+def test_a_chunk_is_malformed(arm, second_policy, changes, reason):
+    """It is refused; the arm goes on along the good ones."""
+    sequence = arm.listener.last("chunk").sequence + 5
+    second_policy.send(sequence, **changes)
+    text = f"chunk {sequence} is refused: "
+    tick = arm.wait_for(
+        lambda: next((t for t in arm.new("command") if text in t.reason), None), text
+    )
+    assert reason in tick.reason
+    arm.assert_goes_on()
+
+
+def test_a_second_policy_publishes_chunks(arm, second_policy):
+    sequences = iter(range(1, 100_000))
+
+    def disturb():
+        second_policy.send(next(sequences))
+        return any("more than one policy" in tick.reason for tick in arm.new("command"))
+
+    arm.wait_for(disturb, "the rival")
+    arm.assert_stops("chunks of more than one policy arrive")
+    arm.assert_diagnosed(COMMAND, "chunks of more than one policy arrive on")
+    arm.assert_goes_on()
+
+
+def test_the_instruction_is_changed_in_the_middle_of_a_chunk(arm):
+    """No step of the old instruction is taken after the first one of the new instruction."""
+    epoch = arm.say(OTHER_TASK)
+    arm.wait_for(
+        lambda: any(chunk.epoch == epoch for chunk in arm.new("chunk")), "the other instruction"
+    )
+    begin = next(chunk for chunk in arm.new("chunk") if chunk.epoch == epoch)
+    assert begin.instruction == OTHER_TASK
+    arm.wait_for(
+        lambda: any(tick.chunk_sequence > begin.sequence + 2 for tick in arm.new("command")),
+        "its execution",
+    )
+    ticks = arm.new("command")
+    first = next(i for i, t in enumerate(ticks) if t.chunk_sequence >= begin.sequence)
+    assert all(
+        tick.chunk_sequence == 0 or tick.chunk_sequence >= begin.sequence for tick in ticks[first:]
+    )
+    assert ticks[-1].policy_epoch == epoch
+    assert ticks[-1].policy_instruction == OTHER_TASK
+    arm.assert_goes_on()
+
+
+def test_the_instruction_is_withdrawn_in_the_middle_of_a_chunk(arm):
+    arm.say("")
+    arm.assert_stops("the policy is idle")
+    arm.assert_diagnosed(COMMAND, "the policy is idle")
+    arm.say(TASK)
+    arm.assert_goes_on()
+
+
+def test_no_trajectory_of_all_these_tests_leaves_the_limits(arm):
+    limits = [arm.contract.limits[joint] for joint in arm.contract.action.joints]
+    lower, upper = [x.lower for x in limits], [x.upper for x in limits]
+    trajectories = arm.listener.heard["trajectory"]
+    assert trajectories
+    for trajectory in trajectories:
+        positions = np.array([point.positions for point in trajectory.points])
+        velocities = np.array([point.velocities for point in trajectory.points])
+        # The first command of a motion is the measured position, which may be out a little.
+        assert np.all(positions >= np.array(lower) - 1e-3)
+        assert np.all(positions <= np.array(upper) + 1e-3)
+        assert np.all(np.abs(velocities) <= np.array([x.velocity for x in limits]) + 1e-9)
+        accelerations = np.abs(np.diff(velocities, axis=0)) / arm.contract.command.dt_s
+        assert np.all(accelerations <= np.array([x.acceleration for x in limits]) + 1e-6)
