@@ -139,7 +139,7 @@ class Recording:
             DatasetError: The bag is damaged.
         """
         for connection, _, data in self._raw(topics, start_ns, stop_ns):
-            yield connection.topic, self._reader.deserialize(data, connection.msgtype)
+            yield connection.topic, self._decode(data, connection.msgtype)
 
     def lazy_messages(self, *topics: str) -> Iterator[tuple[str, int, LazyMessage]]:
         """Iterate over messages of which only those that are used are decoded.
@@ -159,7 +159,7 @@ class Recording:
             kind = connection.msgtype
             if kind not in stamped:
                 stamped[kind] = self._begins_with_header(kind)
-            message = LazyMessage(data, kind, self._reader.deserialize, stamped[kind])
+            message = LazyMessage(data, kind, self._decode, stamped[kind])
             yield connection.topic, received_ns, message
 
     def receive_times_ns(self, topic: str) -> NDArray[np.int64]:
@@ -184,6 +184,19 @@ class Recording:
                 return
             last = f"a message of {found[0].topic} received at {found[1] / 1e9:.3f} s"
             yield found
+
+    def _decode(self, data: bytes, kind: str) -> Any:
+        """Decode a message, whatever follows it.
+
+        rclpy.serialization.serialize_message, with which scripts write bags, leaves bytes behind
+        the message that rosbags' own method takes for damage.
+        """
+        definition = self._reader.typestore.get_msgdef(kind)
+        is_little = data[1] & 1
+        decode = definition.deserialize_cdr_le if is_little else definition.deserialize_cdr_be
+        # A view: an image is not copied for the sake of four bytes.
+        message, _ = decode(memoryview(data)[4:], 0, definition.cls, self._reader.typestore)
+        return message
 
     def _begins_with_header(self, kind: str) -> bool:
         fields = self._reader.typestore.fielddefs[kind][1]
