@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_core.dataset import action_chunks
+from vla_core.dataset import action_chunks, history_windows
 from vla_core.errors import ConfigError
 
 _LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
@@ -36,3 +36,15 @@ def test_window_begins_at_its_frame_and_counts_every_remaining_action(lengths, c
 def test_empty_window_is_refused():
     with pytest.raises(ConfigError, match="chunk_size must be at least 1, got 0"):
         action_chunks([3], chunk_size=0)
+
+
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=5), st.integers(0, 4))
+def test_history_never_crosses_the_beginning_of_an_episode(lengths, history_length):
+    windows = history_windows(lengths, history_length)
+    episode = np.repeat(np.arange(len(lengths)), lengths)
+    frame = np.concatenate([np.arange(length) for length in lengths])
+    assert windows.index.shape == (sum(lengths), history_length)
+    assert (episode[windows.index] == episode[:, None]).all()
+    earlier = frame[:, None] + np.arange(-history_length, 0)
+    np.testing.assert_array_equal(windows.is_pad, earlier < 0)
+    np.testing.assert_array_equal(frame[windows.index], np.maximum(earlier, 0))

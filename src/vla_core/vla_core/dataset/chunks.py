@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Windows of actions: what a policy should answer to the observation of each frame."""
+"""Windows of frames: the actions that answer an observation, and the steps before it."""
 
 from __future__ import annotations
 
@@ -45,3 +45,39 @@ def action_chunks(episode_lengths: Sequence[int], chunk_size: int) -> ActionChun
     index = np.arange(lengths.sum())[:, None] + np.arange(chunk_size)  # [T, K]
     is_pad = index > last[:, None]
     return ActionChunks(index=np.minimum(index, last[:, None]), is_pad=is_pad)
+
+
+@dataclass(frozen=True)
+class HistoryWindows:
+    """For every frame of a dataset, the earlier frames that its observation has.
+
+    Attributes:
+        index: Frame of each earlier step, oldest first, and the episode's first before its
+            beginning, [T, H].
+        is_pad: True where the episode had not begun yet, [T, H].
+    """
+
+    index: NDArray[np.int64]
+    is_pad: NDArray[np.bool_]
+
+
+def history_windows(episode_lengths: Sequence[int], history_length: int) -> HistoryWindows:
+    """Lay a window of ``history_length`` earlier frames at every frame, within its episode.
+
+    Args:
+        episode_lengths: Frames of each episode, in the order in which they are stored.
+        history_length: Earlier steps per window, H; 0 for none.
+
+    Returns:
+        One window per frame, without the frame itself.
+
+    Raises:
+        ConfigError: ``history_length`` is negative.
+    """
+    if history_length < 0:
+        raise ConfigError(f"history_length must not be negative, got {history_length}.")
+    lengths = np.asarray(episode_lengths, np.int64)
+    first = np.repeat(lengths.cumsum() - lengths, lengths)  # [T]
+    index = np.arange(lengths.sum())[:, None] + np.arange(-history_length, 0)  # [T, H]
+    is_pad = index < first[:, None]
+    return HistoryWindows(index=np.maximum(index, first[:, None]), is_pad=is_pad)

@@ -179,6 +179,17 @@ class EpisodeDataset:
         for _ in range(entry.length):
             yield {name: next(stream) for name, stream in streams.items()}
 
+    def vectors(self, index: int, *keys: str) -> tuple[NDArray[Any], ...]:
+        """Read columns of an episode without its images, each [T] or [T, D].
+
+        Raises:
+            DatasetError: There is no such episode or column, or its file is damaged.
+        """
+        for key in keys:
+            self._require_feature(key)
+        table = self._read_rows(self._entry(index), list(keys))
+        return tuple(lerobot.column_to_numpy(table[key]) for key in keys)
+
     def metadata(self, index: int) -> dict[str, Any]:
         """Return the further facts on an episode, such as its seed, without reading its frames."""
         return dict(self._entry(index).metadata)
