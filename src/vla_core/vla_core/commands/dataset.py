@@ -1,31 +1,56 @@
 # SPDX-License-Identifier: MIT
-"""Make datasets of recordings; `vla dataset TASK --help` explains a task.
+"""Make, convert and look at datasets; `vla dataset TASK --help` explains a task.
 
 vla dataset from-bag out/episodes --robot sim --output out/data/taught
+vla dataset info out/data/taught --check
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
+from collections.abc import Sequence
+from typing import Any
 
-from vla_core.commands import dataset_from_bag
+from vla_core.cli import read_docstring
 
-_TASKS = {"from-bag": (dataset_from_bag, "make a dataset of rosbag2 recordings")}
+_TASKS = ("from-bag", "convert", "info", "stats", "plot")
+
+
+class _TaskParser(argparse.ArgumentParser):
+    """Parser of one task, whose module is imported when the task is chosen.
+
+    Each task needs other optional packages.
+    """
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """Declare the task's arguments, then parse them."""
+        task = self.prog.rpartition(" ")[2]
+        importlib.import_module(_module_name(task)).add_arguments(self)
+        return super().parse_known_args(args, namespace)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    tasks = parser.add_subparsers(dest="task", metavar="TASK", required=True)
-    for name, (module, summary) in _TASKS.items():
-        task = tasks.add_parser(
+    tasks = parser.add_subparsers(
+        dest="task", metavar="TASK", required=True, parser_class=_TaskParser
+    )
+    for name in _TASKS:
+        text = read_docstring(_module_name(name))
+        tasks.add_parser(
             name,
-            help=summary,
-            description=module.__doc__,
+            help=text.partition("\n")[0],
+            description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        module.add_arguments(task)
 
 
 def run(args: argparse.Namespace) -> int:
     """Do the task; return the exit status."""
-    return _TASKS[args.task][0].run(args)
+    return int(importlib.import_module(_module_name(args.task)).run(args))
+
+
+def _module_name(task: str) -> str:
+    return f"vla_core.commands.dataset_{task.replace('-', '_')}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -71,6 +72,8 @@ class VideoWriter:
             raise DatasetError(
                 f"a video has even sides, the frames are {width}x{height}; store them as images."
             )
+        # The encoder of av1 tells its settings on every file otherwise.
+        os.environ.setdefault("SVT_LOG", "1")
         try:
             stream = self._container.add_stream(
                 CODECS[self._codec], rate=self._fps, options=_OPTIONS[self._codec]

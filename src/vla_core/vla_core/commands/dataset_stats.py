@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: MIT
+"""Show the statistics of states and actions, or of any column, value by value.
+
+vla dataset stats out/data/pick
+vla dataset stats out/data/taught --columns sample_age_s
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from vla_core.dataset.format import ACTION, STATE
+from vla_core.dataset.reader import EpisodeDataset
+from vla_core.dataset.statistics import vector_statistics
+
+_SHOWN = ("min", "q01", "q50", "q99", "max", "mean", "std")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the task's arguments."""
+    parser.add_argument("dataset", type=Path, help="folder of the dataset")
+    parser.add_argument(
+        "--columns", nargs="+", default=[STATE, ACTION], help="which (default: state and action)"
+    )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out and name bad episodes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print a table per column; return the exit status."""
+    console = Console()
+    dataset = EpisodeDataset(args.dataset, skip_damaged=args.skip_bad)
+    for number, problem in dataset.skipped.items():
+        console.print(f"left out: episode {number}: {problem}", soft_wrap=True)
+    for key in args.columns:
+        console.print(statistics_table(dataset, key))
+    return 0
+
+
+def statistics_table(dataset: EpisodeDataset, key: str) -> Table:
+    """Return a table of a column's statistics, computed over all frames."""
+    statistics = vector_statistics(dataset.column(key))
+    names = dataset.features[key].names or [str(i) for i in range(len(statistics["mean"]))]
+    table = Table(
+        title=f"{key}, {statistics['count'][0]} frames", title_justify="left", box=SIMPLE
+    )
+    table.add_column("value")
+    for name in _SHOWN:
+        table.add_column(name, justify="right")
+    for row, name in enumerate(names):
+        table.add_row(name, *(f"{statistics[shown][row]:.3g}" for shown in _SHOWN))
+    return table
