@@ -195,7 +195,7 @@ _GRAPHS = {
     graph.name: graph
     for graph in (
         _graph("groot", "GR00T", "groot"),
-        _graph("pi0", "Pi0", "untrained:pi0"),
+        _graph("pi0", "Pi0", "pi0"),
         _graph("octo", "Octo", "untrained:octo"),
         _graph("openvla", "OpenVLA", "untrained:openvla"),
         _graph("rt2", "RT-2", "untrained:rt2"),
