@@ -56,13 +56,13 @@ def make(kind: str, **fields: Any) -> Any:
     return STORE.types[kind](**fields)
 
 
-def time_at(at_ms: float, kind: str = "builtin_interfaces/msg/Time") -> Any:
-    seconds, nanoseconds = divmod(round(at_ms * MS), 1_000_000_000)
+def time_of(nanoseconds: int, kind: str = "builtin_interfaces/msg/Time") -> Any:
+    seconds, nanoseconds = divmod(nanoseconds, 1_000_000_000)
     return make(kind, sec=seconds, nanosec=nanoseconds)
 
 
 def header(at_ms: float) -> Any:
-    return make("std_msgs/msg/Header", stamp=time_at(START_NS / MS + at_ms), frame_id="")
+    return make("std_msgs/msg/Header", stamp=time_of(START_NS + round(at_ms * MS)), frame_id="")
 
 
 def image(at_ms: float, value: int, width: int = 16, height: int = 8) -> Any:
@@ -98,9 +98,9 @@ def trajectory(position: dict[str, float], after_ms: float = 20.0) -> Any:
         velocities=np.zeros(0),
         accelerations=np.zeros(0),
         effort=np.zeros(0),
-        time_from_start=time_at(after_ms, "builtin_interfaces/msg/Duration"),
+        time_from_start=time_of(round(after_ms * MS), "builtin_interfaces/msg/Duration"),
     )
-    unstamped = make("std_msgs/msg/Header", stamp=time_at(0), frame_id="")
+    unstamped = make("std_msgs/msg/Header", stamp=time_of(0), frame_id="")
     return make(TRAJECTORY, header=unstamped, joint_names=list(position), points=[point])
 
 

@@ -3,6 +3,7 @@
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -278,3 +279,26 @@ def _require_equal(found, expected):
         np.testing.assert_array_equal(one.observation.state, other.observation.state)
         for name, image in other.observation.images.items():
             np.testing.assert_array_equal(one.observation.images[name], image)
+
+
+def test_memory_does_not_grow_with_the_bag(bags, tmp_path):
+    camera = {"width": 160, "height": 120, "max_age_s": 0.25}
+    contract = bags.make_contract(cameras={"front": {"topic": "front/image", **camera}})
+
+    def peak_bytes(seconds):
+        messages = [
+            sent._replace(message=bags.image(sent.at_ms - 8, 1, 160, 120))
+            if "front" in sent.topic
+            else sent
+            for sent in bags.robot_messages(seconds * 1000)
+            if "wrist" not in sent.topic
+        ]
+        path = bags.write_bag(tmp_path / f"{seconds}", messages)
+        tracemalloc.start()
+        with BagObservations(path, contract, instruction="pick") as reader:
+            assert sum(tick.observation is not None for tick in reader) == seconds * 10
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    assert peak_bytes(12) < 1.2 * peak_bytes(4)
