@@ -193,7 +193,7 @@ class Robot:
 def robot(node):
     """A robot of the table-top contract, at home."""
     from vla_core.processing.contract import load_contract
-    from vla_core.sim.scene import HOME
+    from vla_core.sim.arm_model import HOME
 
     return Robot(node, load_contract("sim"), np.asarray(HOME, dtype=np.float64))
 
@@ -242,7 +242,7 @@ def untrained_checkpoint(tmp_path_factory):
     from vla_core.processing.contract import load_contract
     from vla_core.processing.normalization import Statistics
     from vla_core.processing.pipeline import ProcessingPipeline
-    from vla_core.sim.scene import HOME
+    from vla_core.sim.arm_model import HOME
 
     contract = load_contract("sim")
     limits = contract.action_limits.values()
@@ -304,7 +304,7 @@ class TabletopRobot:
     def publish(self, cameras=("front", "wrist")):
         import numpy as np
 
-        from vla_core.sim.scene import HOME
+        from vla_core.sim.arm_model import HOME
         from vla_ros.conversions import image_message, joint_state_message
 
         now_ns = self._clock.now().nanoseconds

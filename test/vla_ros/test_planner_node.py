@@ -11,7 +11,7 @@ import pytest
 from vla_core.inference.helix_tiers import PlannedPolicy, Planner
 from vla_core.inference.policy import black_observation
 from vla_core.processing.contract import load_contract
-from vla_core.sim.scene import HOME
+from vla_core.sim.arm_model import HOME
 
 pytestmark = pytest.mark.ros
 

@@ -11,7 +11,7 @@ import yaml
 from vla_core.inference.policy import Policy
 from vla_core.processing.contract import load_contract
 from vla_core.processing.messages import time_ns
-from vla_core.sim.scene import HOME
+from vla_core.sim.arm_model import HOME
 from vla_core.types import Observation
 from vla_ros.graph import EXIT_CONFIGURATION
 

@@ -9,7 +9,7 @@ from std_msgs.msg import Float64MultiArray
 
 from vla_core.processing.contract import load_contract
 from vla_core.processing.messages import joint_positions_from_message, stamp_ns
-from vla_core.sim.scene import HOME, JOINTS
+from vla_core.sim.arm_model import HOME, JOINTS
 from vla_ros.conversions import action_chunk_message, command_qos, sensor_subscription_qos
 from vla_ros.polled_subscription import PolledSubscription
 

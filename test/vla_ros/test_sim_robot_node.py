@@ -13,7 +13,7 @@ from vla_msgs.srv import ResetEpisode
 from vla_core.processing.contract import load_contract
 from vla_core.processing.image_encodings import image_from_message
 from vla_core.processing.messages import joint_positions_from_message, stamp_ns
-from vla_core.sim.scene import HOME, JOINTS
+from vla_core.sim.arm_model import HOME, JOINTS
 from vla_ros.conversions import (
     command_qos,
     joint_trajectory_message,

@@ -9,7 +9,7 @@ import pytest
 
 from vla_core.processing.contract import load_contract
 from vla_core.processing.messages import stamp_ns
-from vla_core.sim.scene import HOME
+from vla_core.sim.arm_model import HOME
 from vla_core.types import ActionChunk
 
 pytestmark = pytest.mark.ros

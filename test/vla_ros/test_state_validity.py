@@ -8,7 +8,7 @@ import pytest
 
 from vla_core.inference.command_stream import CommandMode, CommandStream
 from vla_core.processing.contract import RobotContract, load_contract
-from vla_core.sim.scene import HOME
+from vla_core.sim.arm_model import HOME
 from vla_core.types import ActionChunk
 
 pytestmark = pytest.mark.ros

@@ -6,7 +6,7 @@ import pytest
 import rclpy
 
 from vla_core.processing.contract import load_contract
-from vla_core.sim.scene import HOME
+from vla_core.sim.arm_model import HOME
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 

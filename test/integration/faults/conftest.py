@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vla_core.processing.contract import load_contract
-from vla_core.sim.scene import HOME
+from vla_core.sim.arm_model import HOME
 from vla_ros.graphs import get_graph
 from vla_ros.private_domain import private_domain
 from vla_ros.supervisor import Supervisor

@@ -33,9 +33,10 @@ from vla_core.models.vlm import get_vlm
 from vla_core.processing.contract import load_contract
 from vla_core.processing.normalization import Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
+from vla_core.sim.arm_model import HOME
 from vla_core.sim.box_scene import BoxSim
 from vla_core.sim.env import TabletopEnv
-from vla_core.sim.scene import HOME, TabletopSim
+from vla_core.sim.scene import TabletopSim
 
 SEED = 123_456
 CHUNK_SIZE = 16

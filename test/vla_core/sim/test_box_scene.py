@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from vla_core.sim.arm_kinematics import ArmKinematics
+from vla_core.sim.arm_model import HOME
 from vla_core.sim.box_scene import AWAY_HEIGHT_M, BOX_CENTRE_M, BOX_INNER_HALF_M, PLACES_M, BoxSim
-from vla_core.sim.scene import COLOURS, HOME
+from vla_core.sim.scene import COLOURS
 from vla_core.sim.tasks import TIMESTEP_S
 
 TARGET = "red, then blue"

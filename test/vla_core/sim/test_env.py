@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
+from vla_core.sim.arm_model import HOME
 from vla_core.sim.env import ACTION_PERIOD_S, TabletopEnv
-from vla_core.sim.scene import HOME
 from vla_core.sim.tasks import TIMESTEP_S
 
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from vla_core.sim.arm_kinematics import ArmKinematics
+from vla_core.sim.arm_model import HOME
 from vla_core.sim.env import TabletopEnv
 from vla_core.sim.expert import ScriptedExpert
 from vla_core.sim.recording import ExpertRecorder
-from vla_core.sim.scene import HOME
 
 
 def test_inverse_kinematics_reaches_places_above_the_table():

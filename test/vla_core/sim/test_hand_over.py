@@ -6,11 +6,10 @@ from vla_core.errors import ConfigError
 from vla_core.sim.env import TabletopEnv
 from vla_core.sim.hand_over import (
     BAR_WIDTH_M,
-    SUCCESS_HEIGHT_M,
-    SUCCESS_HOLD_S,
     HandOverSim,
 )
 from vla_core.sim.hand_over_expert import HandOverExpert
+from vla_core.sim.robot_sim import SUCCESS_HEIGHT_M, SUCCESS_HOLD_S
 from vla_core.sim.tasks import TIMESTEP_S
 
 LEFT, RIGHT = 0, 1

@@ -6,17 +6,9 @@ import pytest
 
 from vla_core.errors import ConfigError, ShapeError
 from vla_core.processing.contract import load_contract
-from vla_core.sim.scene import (
-    ASSETS,
-    BLOCK_SIZE_M,
-    CAMERAS,
-    COLOURS,
-    HOME,
-    JOINTS,
-    SUCCESS_HEIGHT_M,
-    SUCCESS_HOLD_S,
-    TabletopSim,
-)
+from vla_core.sim.arm_model import ASSETS, HOME, JOINTS
+from vla_core.sim.robot_sim import SUCCESS_HEIGHT_M, SUCCESS_HOLD_S
+from vla_core.sim.scene import BLOCK_SIZE_M, CAMERAS, COLOURS, TabletopSim
 from vla_core.sim.tasks import TIMESTEP_S
 
 

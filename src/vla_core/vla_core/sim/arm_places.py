@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.sim.arm_kinematics import ArmKinematics
-from vla_core.sim.scene import BLOCK_SIZE_M, HOME, TabletopSim
+from vla_core.sim.arm_model import HOME
+from vla_core.sim.scene import BLOCK_SIZE_M, TabletopSim
 
 _HELD_OPENING_M = BLOCK_SIZE_M / 2 - 0.0012
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from itertools import permutations
 from typing import ClassVar
 
-import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from vla_core.sim.arm_model import mujoco
 from vla_core.sim.scene import (
     BLOCK_SIZE_M,
     COLOURS,
@@ -144,4 +144,4 @@ class BoxSim(TabletopSim):
     def _is_touched(self, colour: str) -> bool:
         geoms = self.data.contact.geom[: self.data.ncon]
         is_block = geoms == self.model.geom(f"block_{colour}").id
-        return bool((is_block.any(axis=1) & self._is_arm_geom[geoms].any(axis=1)).any())
+        return bool((is_block.any(axis=1) & (self._arm_of_geom[geoms] >= 0).any(axis=1)).any())

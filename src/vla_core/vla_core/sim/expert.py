@@ -23,8 +23,8 @@ _GRASP_HEIGHT_M = 0.022
 _HOVER_ABOVE_GRASP_M = 0.085
 _LIFT_HEIGHT_M = 0.15
 _MAX_STEP_M = 0.022
-_MAX_YAW_STEP_RAD = 0.15
-_MAX_GRIPPER_STEP_M = 0.010
+MAX_YAW_STEP_RAD = 0.15
+MAX_GRIPPER_STEP_M = 0.010
 _START_PROBABILITIES = {"home": 0.4, "anywhere": 0.25, "near": 0.35}
 _START_DRAWS = 50
 
@@ -121,13 +121,13 @@ class ScriptedExpert:
             clear_m: Height below which the tool goes straight up unless it is above its goal, m.
         """
         tool, yaw = self._kinematics.tool_pose(command[:-1])
-        position = tool + _approach(goal - tool)
+        position = tool + approach(goal - tool)
         is_beside = float(np.linalg.norm(goal[:2] - tool[:2])) > 0.03
         if is_beside and tool[2] < clear_m:
             position[:2] = tool[:2]
-        next_yaw = yaw + float(np.clip(goal_yaw - yaw, -_MAX_YAW_STEP_RAD, _MAX_YAW_STEP_RAD))
+        next_yaw = yaw + float(np.clip(goal_yaw - yaw, -MAX_YAW_STEP_RAD, MAX_YAW_STEP_RAD))
         arm = self._kinematics.solve(command[:-1], position, next_yaw)
-        step = np.clip(gripper - command[-1], -_MAX_GRIPPER_STEP_M, _MAX_GRIPPER_STEP_M)
+        step = np.clip(gripper - command[-1], -MAX_GRIPPER_STEP_M, MAX_GRIPPER_STEP_M)
         return np.append(arm, command[-1] + step)
 
     def _holds(self, block: NDArray[np.float64]) -> bool:
@@ -142,7 +142,7 @@ def _clear_height(block: NDArray[np.float64]) -> float:
     return float(block[2]) + 0.045
 
 
-def _approach(offset: NDArray[np.float64]) -> NDArray[np.float64]:
+def approach(offset: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a step towards an offset [3]: fast when far, gentle when near, never overshooting."""
     distance = float(np.linalg.norm(offset))
     if distance < 1e-9:

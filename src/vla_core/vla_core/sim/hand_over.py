@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vla_core.errors import ConfigError
 from vla_core.sim.arm_model import ASSETS, FRICTION, HOME, JOINTS, attach_arm, mujoco
-from vla_core.sim.robot_sim import RobotSim
+from vla_core.sim.robot_sim import SUCCESS_HEIGHT_M, SUCCESS_HOLD_S, RobotSim
 from vla_core.sim.tasks import RENDER_SIZE, TIMESTEP_S, TaskStatus
 
 ARMS = ("left_", "right_")
@@ -22,8 +22,6 @@ BASE_POSITIONS_M = ((0.0, 0.40, 0.0), (0.0, -0.40, 0.0))
 BASE_YAWS_RAD = (-np.pi / 2, np.pi / 2)
 BAR_LENGTH_M = 0.20
 BAR_WIDTH_M = 0.04
-SUCCESS_HEIGHT_M = 0.05
-SUCCESS_HOLD_S = 0.5
 _RECEIVED_Y_M = -0.05
 _BAR_X_M = (-0.12, 0.12)
 _BAR_Y_M = (0.03, 0.13)

@@ -15,6 +15,13 @@ from numpy.typing import NDArray
 
 from vla_core.sim.arm_kinematics import ArmKinematics
 from vla_core.sim.arm_model import HOME, JOINTS
+from vla_core.sim.expert import (
+    GRIPPER_CLOSED_M,
+    GRIPPER_OPEN_M,
+    MAX_GRIPPER_STEP_M,
+    MAX_YAW_STEP_RAD,
+    approach,
+)
 from vla_core.sim.hand_over import (
     ARMS,
     BAR_WIDTH_M,
@@ -23,8 +30,6 @@ from vla_core.sim.hand_over import (
     HandOverSim,
 )
 
-GRIPPER_OPEN_M = 0.040
-GRIPPER_CLOSED_M = 0.012
 _GRIP_OFFSET_M = 0.06
 _EXCHANGE_M = np.array([0.0, 0.0, 0.16])
 _HOLD_M = np.array([0.0, -0.17, 0.18])
@@ -35,9 +40,6 @@ _HELD_BELOW_M = BAR_WIDTH_M / 2 * 1.12
 # The fingers press themselves a millimetre into the bar.
 _FIRM_BELOW_M = BAR_WIDTH_M / 2 * 0.97
 _HELD_OPENING_M = BAR_WIDTH_M / 2 - 0.0012
-_MAX_STEP_M = 0.022
-_MAX_YAW_STEP_RAD = 0.15
-_MAX_GRIPPER_STEP_M = 0.010
 _HOME_PROBABILITY = 0.5
 _MAX_STEPS_BEFORE_DRIFT = 45
 _MAX_DRIFT_STEPS = 8
@@ -82,11 +84,11 @@ class _Hand:
             goal_yaw: Yaw of the tool in the arm's base frame, rad.
             gripper: Opening of a finger, m.
         """
-        position = self.tool + _approach(goal - self.tool)
-        yaw = self.yaw + np.clip(goal_yaw - self.yaw, -_MAX_YAW_STEP_RAD, _MAX_YAW_STEP_RAD)
+        position = self.tool + approach(goal - self.tool)
+        yaw = self.yaw + np.clip(goal_yaw - self.yaw, -MAX_YAW_STEP_RAD, MAX_YAW_STEP_RAD)
         local = self._rotation.T @ (position - self._base)
         arm = self._kinematics.solve(self._command[:-1], local, float(yaw))
-        step = np.clip(gripper - self._command[-1], -_MAX_GRIPPER_STEP_M, _MAX_GRIPPER_STEP_M)
+        step = np.clip(gripper - self._command[-1], -MAX_GRIPPER_STEP_M, MAX_GRIPPER_STEP_M)
         return np.append(arm, self._command[-1] + step)
 
     def grasp(self, grip: NDArray[np.float64], bar_yaw: float) -> NDArray[np.float64]:
@@ -196,15 +198,6 @@ class HandOverExpert:
         for part in np.linspace(0.2, 1.0, 5):
             self._sim.step(command + part * (target - command), 10)
         return target
-
-
-def _approach(offset: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a step towards an offset [3]: fast when far, gentle when near, never overshooting."""
-    distance = float(np.linalg.norm(offset))
-    if distance < 1e-9:
-        return np.zeros(3)
-    length = min(distance, _MAX_STEP_M, max(0.4 * distance, 0.004))
-    return offset * (length / distance)
 
 
 def _wrap_half(angle: float) -> float:

@@ -19,6 +19,9 @@ from vla_core.errors import ConfigError, ShapeError
 from vla_core.sim.arm_model import JOINTS, MIRROR_JOINT, mujoco
 from vla_core.sim.tasks import RENDER_SIZE, TIMESTEP_S
 
+SUCCESS_HEIGHT_M = 0.05
+SUCCESS_HOLD_S = 0.5
+
 
 class RobotSim(ABC):
     """Steps the physics and renders the cameras of a robot with one arm or more.

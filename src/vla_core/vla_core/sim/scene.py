@@ -8,47 +8,28 @@ Units are metres, radians and seconds; the base frame has x forward, y left, z u
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.errors import ConfigError, ShapeError
+from vla_core.errors import ConfigError
+from vla_core.sim.arm_model import ASSETS, FRICTION, HOME, JOINTS, attach_arm, mujoco
+from vla_core.sim.robot_sim import SUCCESS_HEIGHT_M, SUCCESS_HOLD_S, RobotSim
 from vla_core.sim.tasks import RENDER_SIZE, TIMESTEP_S, TaskStatus
 
-try:
-    import mujoco
-except ModuleNotFoundError:
-    raise
-except (AttributeError, ImportError, RuntimeError) as error:
-    # MuJoCo loads the OpenGL library when it is imported.
-    raise ConfigError(
-        f"mujoco cannot be loaded with MUJOCO_GL={os.environ.get('MUJOCO_GL')!r}: {error}. Set "
-        "MUJOCO_GL to 'egl', 'osmesa' or 'glfw', and install its library: libegl1 for 'egl', "
-        "libosmesa6 for 'osmesa'."
-    ) from error
-
-ASSETS = Path(__file__).parent / "assets"
-JOINTS = ("joint_1", "joint_2", "joint_3", "joint_4", "joint_5", "joint_6", "gripper_joint")
 CAMERAS = ("front", "wrist")
 COLOURS = {
     "red": (0.85, 0.12, 0.10, 1.0),
     "green": (0.12, 0.62, 0.20, 1.0),
     "blue": (0.12, 0.25, 0.85, 1.0),
 }
-HOME = np.array([0.0, 0.11231, 1.56362, 0.0, 1.46566, 0.0, 0.04])
 BLOCK_SIZE_M = 0.04
-SUCCESS_HEIGHT_M = 0.05
-SUCCESS_HOLD_S = 0.5
 BlockPose = tuple[float, float, float]
 _ARM = "arm/"
 _BLOCK_X_M = (0.26, 0.42)
 _BLOCK_Y_M = (-0.18, 0.18)
 _MIN_SEPARATION_M = 0.10
-_WRIST_CAMERA_FOVY_DEG = 68.0
-_GRIPPER_FORCE_N = 20.0
 
 
 INSTRUCTIONS = (
@@ -69,36 +50,9 @@ def instruction(target: str) -> str:
 
 
 def build_scene() -> mujoco.MjSpec:
-    """Load the arm's URDF, attach it to the scene, add blocks, servos and the wrist camera."""
+    """Attach the arm to the scene with the table and add the blocks."""
     spec = mujoco.MjSpec.from_file(str(ASSETS / "tabletop_scene.xml"))
-    arm = mujoco.MjSpec.from_file(str(ASSETS / "tabletop_arm.urdf"))
-    for geom in arm.geoms:
-        if geom.contype:
-            geom.group = 3  # collision shapes are not drawn
-            geom.friction = [1.2, 0.01, 0.0001]
-            geom.condim = 4
-    for body in arm.bodies:
-        body.gravcomp = 1.0
-    for joint in arm.joints:
-        is_finger = joint.type == mujoco.mjtJoint.mjJNT_SLIDE
-        joint.armature = 0.05
-        joint.damping = np.full(3, 5.0 if is_finger else 1.0)
-    arm.body("wrist_camera_link").add_camera(
-        name="wrist", fovy=_WRIST_CAMERA_FOVY_DEG, quat=[0.0, 0.70710678, 0.70710678, 0.0]
-    )
-    spec.attach(arm, frame=spec.worldbody.add_frame(), prefix=_ARM)
-    stiffness = {
-        "joint_1": 600,
-        "joint_2": 900,
-        "joint_3": 700,
-        "joint_4": 200,
-        "joint_5": 200,
-        "joint_6": 150,
-    }
-    for name, kp in stiffness.items():
-        _add_servo(spec, name, kp=float(kp), kv=2.0 * 0.9 * np.sqrt(kp * 0.25), force=120.0)
-    for name in ("gripper_joint", "gripper_mirror_joint"):
-        _add_servo(spec, name, kp=1500.0, kv=40.0, force=_GRIPPER_FORCE_N)
+    attach_arm(spec, _ARM)
     half = BLOCK_SIZE_M / 2
     for colour, rgba in COLOURS.items():
         body = spec.worldbody.add_body(name=f"block_{colour}", pos=[0.3, 0.0, half])
@@ -109,23 +63,19 @@ def build_scene() -> mujoco.MjSpec:
             size=[half, half, half],
             mass=0.05,
             rgba=rgba,
-            friction=[1.2, 0.01, 0.0001],
+            friction=FRICTION,
             condim=4,
         )
     spec.option.timestep = TIMESTEP_S
     return spec
 
 
-def _add_servo(spec: mujoco.MjSpec, joint: str, *, kp: float, kv: float, force: float) -> None:
-    """Add a position servo with velocity damping and a force limit to a joint of the arm."""
-    servo = spec.add_actuator(name=joint, target=_ARM + joint, trntype=mujoco.mjtTrn.mjTRN_JOINT)
-    servo.set_to_position(kp=kp, kv=kv)
-    servo.forcelimited = True
-    servo.forcerange = [-force, force]
+class TabletopSim(RobotSim):
+    """Places the blocks and judges the task: lift the named block alone.
 
-
-class TabletopSim:
-    """Steps the physics, renders the cameras and judges the task: lift the named block alone."""
+    Args:
+        render_size: Width and height of the camera images in pixels.
+    """
 
     joints: ClassVar[tuple[str, ...]] = JOINTS
     cameras: ClassVar[tuple[str, ...]] = CAMERAS
@@ -134,31 +84,16 @@ class TabletopSim:
     time_limit_s: ClassVar[float] = 20.0
 
     def __init__(self, render_size: int = RENDER_SIZE) -> None:
-        """Build the model; the renderer is created at the first render.
-
-        Args:
-            render_size: Width and height of the camera images in pixels.
-        """
-        self.model = self._build_scene().compile()
-        self.data = mujoco.MjData(self.model)
-        self.render_size = render_size
-        self._renderer: mujoco.Renderer | None = None
-        joints = [self.model.joint(_ARM + name) for name in JOINTS]
-        self._qpos = np.array([joint.qposadr[0] for joint in joints])
-        self._qvel = np.array([joint.dofadr[0] for joint in joints])
-        self._mirror_qpos = self.model.joint(_ARM + "gripper_mirror_joint").qposadr[0]
-        self.lower = np.array([joint.range[0] for joint in joints])
-        self.upper = np.array([joint.range[1] for joint in joints])
-        self._ctrl = np.array([self.model.actuator(name).id for name in JOINTS])
-        self._mirror_ctrl = self.model.actuator("gripper_mirror_joint").id
+        super().__init__(
+            self._build_scene().compile(),
+            arms=(_ARM,),
+            cameras={"front": "front", "wrist": _ARM + "wrist"},
+            render_size=render_size,
+        )
         self._block_qpos = {
             c: self.model.joint(self.model.body(f"block_{c}").jntadr[0]).qposadr[0]
             for c in COLOURS
         }
-        self._camera = {"front": "front", "wrist": _ARM + "wrist"}
-        self._tool = self.model.body(_ARM + "tool0").id
-        roots = self.model.body_rootid[self.model.geom_bodyid]
-        self._is_arm_geom = roots == self.model.body(_ARM + "base_link").id
         self._target = self.targets[0]
         self._success = False
         self._failure = ""
@@ -200,48 +135,6 @@ class TabletopSim:
         mujoco.mj_forward(self.model, self.data)
         return self._target
 
-    def set_joint_positions(self, positions: NDArray[np.float64]) -> None:
-        """Place the arm at rest at the given joint positions [7] and let its servos hold them."""
-        self.data.qpos[self._qpos] = positions
-        self.data.qpos[self._mirror_qpos] = positions[-1]
-        self.data.qvel[:] = 0.0
-        self.data.ctrl[self._ctrl] = positions
-        self.data.ctrl[self._mirror_ctrl] = positions[-1]
-        mujoco.mj_forward(self.model, self.data)
-
-    def step(self, command_positions: NDArray[np.float64], n: int = 1) -> None:
-        """Advance the physics by n time steps of TIMESTEP_S towards a joint command.
-
-        Args:
-            command_positions: Servo targets in the order of JOINTS, rad and m, [7].
-            n: Number of time steps.
-
-        Raises:
-            ShapeError: If the command is not [7] and finite.
-        """
-        command = np.asarray(command_positions, dtype=np.float64)
-        if command.shape != (len(JOINTS),) or not np.isfinite(command).all():
-            raise ShapeError(
-                f"command_positions must be [{len(JOINTS)}] and finite, got {command!r}."
-            )
-        command = np.clip(command, self.lower, self.upper)
-        self.data.ctrl[self._ctrl] = command
-        self.data.ctrl[self._mirror_ctrl] = command[-1]
-        mujoco.mj_step(self.model, self.data, n)
-        self._judge(n * TIMESTEP_S)
-
-    def joint_positions(self) -> NDArray[np.float64]:
-        """Return the measured joint positions in the order of JOINTS, rad and m, [7]."""
-        return self.data.qpos[self._qpos]
-
-    def joint_velocities(self) -> NDArray[np.float64]:
-        """Return the measured joint velocities in the order of JOINTS, rad/s and m/s, [7]."""
-        return self.data.qvel[self._qvel]
-
-    def tool_pose(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the tool frame in the base frame: position [3] in m, rotation [3, 3]."""
-        return self.data.xpos[self._tool].copy(), self.data.xmat[self._tool].reshape(3, 3).copy()
-
     def block_pose(self, colour: str) -> tuple[NDArray[np.float64], float]:
         """Return a block's centre [3] in m and its yaw in rad, in the base frame."""
         body = self.data.body(f"block_{colour}")
@@ -258,19 +151,6 @@ class TabletopSim:
     def next_colour(self, target: str) -> str:
         """Return the block that a target asks for as things stand."""
         return target
-
-    def arm_in_contact(self) -> bool:
-        """Whether the arm touches the table or a block as it stands."""
-        geoms = self.data.contact.geom[: self.data.ncon]
-        return bool((self._is_arm_geom[geoms].sum(axis=1) == 1).any())
-
-    def render(self, camera: str) -> NDArray[np.uint8]:
-        """Render one of CAMERAS.
-
-        Returns:
-            RGB image, [render_size, render_size, 3].
-        """
-        return self._draw(camera)
 
     def render_segmentation(self, camera: str) -> NDArray[np.int32]:
         """Render which block each pixel shows.
@@ -289,10 +169,6 @@ class TabletopSim:
             blocks[geom_ids == self.model.geom(f"block_{colour}").id] = index
         return blocks
 
-    def vertical_fov_rad(self, camera: str) -> float:
-        """Return the full vertical field of view of one of CAMERAS."""
-        return float(np.deg2rad(self.model.camera(self._camera[camera]).fovy[0]))
-
     def task_status(self) -> TaskStatus:
         """Return the progress of the task, as judged at every physics step."""
         return TaskStatus(
@@ -301,33 +177,6 @@ class TabletopSim:
             success=self._success,
             failure=self._failure,
         )
-
-    def close(self) -> None:
-        """Release the renderer."""
-        if self._renderer is not None:
-            self._renderer.close()
-            self._renderer = None
-
-    def _draw(self, camera: str) -> NDArray[np.uint8]:
-        if camera not in self._camera:
-            raise ConfigError(
-                f"camera {camera!r} does not exist; available: {', '.join(CAMERAS)}."
-            )
-        renderer = self._get_renderer()
-        renderer.update_scene(self.data, camera=self._camera[camera])
-        return renderer.render()
-
-    def _get_renderer(self) -> mujoco.Renderer:
-        if self._renderer is None:
-            try:
-                self._renderer = mujoco.Renderer(self.model, self.render_size, self.render_size)
-            except Exception as error:
-                raise ConfigError(
-                    f"cameras cannot be rendered with MUJOCO_GL={os.environ['MUJOCO_GL']!r}: "
-                    f"{error}. Set MUJOCO_GL to 'egl', 'osmesa' or 'glfw' before mujoco is "
-                    "imported; 'egl' needs Mesa's library (libegl1)."
-                ) from error
-        return self._renderer
 
     def _lifted(self) -> dict[str, float]:
         return {
