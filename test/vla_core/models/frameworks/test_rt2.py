@@ -42,9 +42,10 @@ TEXTS = ["pick up the red block", "lift"]
 STATE = torch.linspace(-1, 1, 8).view(2, 4)
 
 
+@pytest.mark.parametrize("state_mode", ["continuous", "bins"])
 @pytest.mark.parametrize("state", [STATE, None])
-def test_one_parallel_pass_scores_as_decoding_step_by_step_does(state):
-    model = build()
+def test_one_parallel_pass_scores_as_decoding_step_by_step_does(state, state_mode):
+    model = build(state_mode=state_mode)
     decoded = model(make_images(), TEXTS, state, temperature=1.0, generator=generator())
     taught = model(make_images(), TEXTS, state, actions=decoded["actions"])
     torch.testing.assert_close(taught["logits"], decoded["logits"], atol=1e-5, rtol=1e-4)
@@ -174,6 +175,25 @@ def test_state_is_not_read_unless_its_width_is_given():
     without = model.predict_action(make_images(), TEXTS)
     assert torch.equal(model.predict_action(make_images(), TEXTS, STATE), without)
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"vlm"}
+
+
+def test_a_state_in_bins_is_read_as_the_words_of_its_bins():
+    model = build(state_mode="bins")
+
+    def scores(state):
+        return model(make_images(), TEXTS, state, actions=make_actions())["logits"]
+
+    within = STATE.clamp(-0.99, 0.99) + 1e-3  # 8 bins are 0.25 wide; none of these leaves its own.
+    assert torch.equal(scores(STATE.clamp(-0.99, 0.99)), scores(within))
+    assert not torch.allclose(scores(within), scores(-within), atol=1e-4)
+    with pytest.raises(ShapeError, match="proprioception"):
+        scores(STATE[:, :3])
+    assert RT2VLA.from_config(model.get_config()).state_bins is not None
+
+
+def test_an_unknown_way_to_read_the_state_is_refused():
+    with pytest.raises(ConfigError, match="state_mode must be one of 'continuous', 'bins'"):
+        build(state_mode="words")
 
 
 def test_decoding_runs_the_language_model_over_one_token_at_a_time(monkeypatch):

@@ -12,8 +12,10 @@
 RT-2 itself is not published. It fine-tunes PaLI-X or PaLM-E on web and robot data together, reads
 one image and no state, predicts one action of eight tokens of which one ends the episode, and
 counts all words in its loss. Here any VLM that can be continued serves, several cameras and a
-chunk of actions are possible, a state is read as one more token if `state_dim` is given, nothing
-ends the episode, and the loss counts action tokens only.
+chunk of actions are possible, a state is read if `state_dim` is given, nothing ends the episode,
+and the loss counts action tokens only. A state is one more token, or a word for the bin of each of
+its numbers (`state_mode='bins'`): as most actions are near the state, the model then has only to
+learn the difference to words that it has read.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from vla_core.models.action_heads.discrete import ActionTokenHead, Bounds
+from vla_core.models.action_heads.discrete import ActionBins, ActionTokenHead, Bounds
 from vla_core.models.frameworks.action_tokens import ActionTokenDecoder, check_trainable
 from vla_core.models.frameworks.base import AbstractVLA
 from vla_core.models.frameworks.observations import (
     check_images,
+    check_proprioception,
     check_unread_state,
     check_vlm,
     padding_from,
@@ -37,8 +40,11 @@ from vla_core.models.frameworks.observations import (
 from vla_core.models.frameworks.prompts import check_prompt_template, fill_prompts
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.frameworks.state_features import StateFeatures
+from vla_core.models.keywords import check_choice
 from vla_core.models.vlm.base import AbstractVLM
 from vla_core.models.vlm.prefix import VLMPrefix
+
+STATE_MODES = ("continuous", "bins")
 
 
 @register_framework("rt2")
@@ -54,8 +60,9 @@ class RT2VLA(AbstractVLA):
         temperature: Of sampling, unless `predict_action` is given another; 0 is greedy.
         top_k: Sample among the k likeliest bins only, unless `predict_action` is given another.
         fine_tune_vlm: Train the VLM. Without it there is nothing to train but the state's token.
-        state_dim: Width of the state, which becomes a token; None to take no notice of
-            proprioception, as RT-2 does.
+        state_dim: Width of the state; None to take no notice of proprioception, as RT-2 does.
+        state_mode: `continuous` for one projected token, `bins` for a token of the vocabulary of
+            the actions per number, which must be normalised to -1 and 1 as the actions are.
         chunk_size: Actions predicted at once.
         num_cameras: Cameras of the images; None for any number.
         prompt_template: What the VLM reads, with `{}` where the instruction goes.
@@ -82,12 +89,19 @@ class RT2VLA(AbstractVLA):
         chunk_size: int = 1,
         num_cameras: int | None = None,
         prompt_template: str = "{}",
+        state_mode: str = "continuous",
     ) -> None:
         super().__init__()
+        check_choice("state_mode", state_mode, STATE_MODES)
         self.vlm = check_vlm(vlm)
         self.action_head = ActionTokenHead(action_dim, chunk_size, action_bounds, num_bins)
         self.decoder = ActionTokenDecoder(vlm, self.action_head)
-        self.state_token = None if state_dim is None else StateFeatures(state_dim, vlm.hidden_size)
+        self.state_token: StateFeatures | None = None
+        self.state_bins: ActionBins | None = None
+        if state_dim is not None and state_mode == "continuous":
+            self.state_token = StateFeatures(state_dim, vlm.hidden_size)
+        elif state_dim is not None:
+            self.state_bins = ActionBins([(-1.0, 1.0)] * state_dim, num_bins)
         self.temperature = temperature
         self.top_k = top_k
         self.num_cameras = num_cameras
@@ -103,6 +117,7 @@ class RT2VLA(AbstractVLA):
             "chunk_size": chunk_size,
             "num_cameras": num_cameras,
             "prompt_template": prompt_template,
+            "state_mode": state_mode,
         }
         if not fine_tune_vlm:
             self.freeze_backbone()
@@ -210,8 +225,14 @@ class RT2VLA(AbstractVLA):
         """Let the VLM read images, instruction and state."""
         images = check_images(images, self.num_cameras)
         prefix = self.vlm.prefill(images, fill_prompts(self.prompt_template, text, len(images)))
-        if self.state_token is None:
+        if self.state_token is not None:
+            token = self.state_token(proprioception, len(images)).to(prefix.features.dtype)
+            return self.vlm.extend(token.unsqueeze(1), prefix).prefix
+        if self.state_bins is None:
             check_unread_state(proprioception, len(images))
             return prefix
-        token = self.state_token(proprioception, len(images)).to(prefix.features.dtype)
-        return self.vlm.extend(token.unsqueeze(1), prefix).prefix
+        if proprioception is None:
+            return prefix
+        state = check_proprioception(proprioception, len(images), len(self.state_bins.bounds))
+        words = self.decoder.token_ids[self.state_bins.quantize(state)]
+        return self.vlm.extend(self.vlm.embed_tokens(words), prefix).prefix
