@@ -110,7 +110,7 @@ def make_trainer(tmp_path: Path, recipe_values: dict[str, Any]) -> Callable[...,
     def make(name: str = "run", **overrides: Any) -> Trainer:
         values = dict(recipe_values)
         for key, value in overrides.items():
-            values[key] = values[key] | value if isinstance(value, dict) else value
+            values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
         recipe = TrainRecipe.from_dict(values)
         return Trainer(recipe, RunFolder(tmp_path / name), Console(file=io.StringIO()))
 

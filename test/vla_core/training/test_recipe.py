@@ -48,6 +48,8 @@ def test_missing_key_is_named(recipe_values):
             "optimizer.schedule=linear",
             "optimizer.schedule 'linear' is unknown; available: 'cosine'",
         ),
+        ("lora.rank=4", "lora.rank trains the backbone, whose features then change"),
+        ("rollout.every_steps=-1", "rollout.every_steps must be a positive whole number"),
         ("unfreeze_step=5", "cache_features is true; set cache_features=false"),
         ("curriculum=[{from_step: 5}]", "rising from_step, the first 0, got [5]"),
         ("curriculum=[{from_step: 0, horizon: 0}]", "curriculum.0.horizon must be a positive"),

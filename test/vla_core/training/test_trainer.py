@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from vla_core.errors import ConfigError, DatasetError, TrainingError
+from vla_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from vla_core.inference.policy import Policy
 from vla_core.types import Observation
 
@@ -281,6 +281,38 @@ def test_recomputed_activations_give_the_same_losses(make_trainer):
 def test_batch_that_the_parts_cannot_divide_is_refused(make_trainer):
     with pytest.raises(ConfigError, match=r"gradient_accumulation 3 cannot.*set batch_size=6"):
         make_trainer(gradient_accumulation=3)
+
+
+def test_run_starts_from_the_weights_of_a_checkpoint(make_trainer):
+    first = make_trainer("first")
+    first.run()
+    second = make_trainer("second", start_from=str(first.folder.policy_path), seed=1)
+    saved = Policy.from_checkpoint(first.folder.policy_path).model.state_dict()
+    for name, value in second._learner.model.state_dict().items():
+        assert torch.equal(saved[name], value), name
+
+
+def test_weights_of_another_shape_are_not_started_from(make_trainer):
+    first = make_trainer("first", steps=1)
+    first.run()
+    with pytest.raises(CheckpointError, match="wrong shape"):
+        make_trainer(start_from=str(first.folder.policy_path), model={"hidden_dim": 32})
+
+
+def test_robot_that_is_not_simulated_has_no_rollouts(make_trainer):
+    with pytest.raises(ConfigError, match=r"robot 'small' is not that of the simulated task"):
+        make_trainer(rollout={"every_steps": 5})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # PyTorch's own.
+def test_compiled_blocks_give_the_same_losses(make_trainer):
+    losses = []
+    for compiled in (False, True):
+        trainer = make_trainer(str(compiled), steps=2, compile=compiled)
+        trainer.run()
+        losses.append([float(loss) for _, loss in _losses(trainer)])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_run_without_validation_completes(make_trainer):

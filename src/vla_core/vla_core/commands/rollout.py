@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
-        "--checkpoint", default="groot", help="shipped name or folder (default groot)"
+        "--checkpoint", default="groot", help="shipped name, folder, or hf:owner/name"
     )
     which.add_argument("--all", action="store_true", help="every shipped checkpoint, one by one")
     parser.add_argument(

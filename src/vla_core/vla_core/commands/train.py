@@ -3,11 +3,12 @@
 
 RECIPE is a shipped name such as 'groot' or a YAML file; key=value overrides what it says, with
 dots for nested keys. Ctrl-C saves a checkpoint; --resume continues from the last one. The folder
-of the run gets loss.csv, loss.png, checkpoints/, and in policy/ what the nodes load.
+of the run gets loss.csv, loss.png, tensorboard/, checkpoints/, and in policy/ what the nodes load.
 
   vla train groot
   vla train groot steps=2000 optimizer.learning_rate=1e-3 --output out/train/short
   vla train groot --resume
+  accelerate launch --multi_gpu -m vla_core.cli train groot     # all GPUs of this machine
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ _EXIT_INTERRUPTED = 130
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     # argparse takes the overrides only where they follow RECIPE directly.
-    parser.usage = "vla train RECIPE [key=value ...] [--resume | --overwrite] [--output DIR]"
+    parser.usage = "vla train RECIPE [key=value ...] [options]"
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or its YAML file")
     parser.add_argument(
         "overrides", metavar="key=value", nargs="*", help="replace a value of the recipe"
+    )
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="CHECKPOINT",
+        help="start from its weights: a folder, a shipped name, or hf:owner/name[@revision]",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     parser.add_argument("--overwrite", action="store_true", help="discard a run in the folder")
@@ -48,7 +55,10 @@ def run(args: argparse.Namespace) -> int:
     from vla_core.training.run_folder import RunFolder
     from vla_core.training.trainer import Trainer
 
-    recipe = load_recipe(args.recipe, args.overrides)
+    overrides = list(args.overrides)
+    if args.start_from:
+        overrides.append(f"start_from={args.start_from}")
+    recipe = load_recipe(args.recipe, overrides)
     folder = RunFolder(args.output or Path("out/train") / Path(args.recipe).stem)
     latest = folder.checkpoints.latest()
     if latest is not None and not (args.resume or args.overwrite):
@@ -65,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         trainer.start_over()
     result = trainer.run()
     if not result.is_complete:
-        command = ["vla", "train", args.recipe, *args.overrides, "--resume"]
+        command = ["vla", "train", args.recipe, *overrides, "--resume"]
         if args.output:
             command += ["--output", str(args.output)]
         hint = f"continue with: {shlex.join(command)}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vla_core.errors import CheckpointError, ContractError
+from vla_core.inference.hub import HUB, download_checkpoint
 from vla_core.inference.untrained import UNTRAINED, untrained_checkpoint
 from vla_core.processing.contract import RobotContract
 
@@ -23,23 +24,28 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
     """Return the directory of a checkpoint.
 
     Args:
-        path_or_name: A path, the name of a shipped one, or ``untrained:<framework>``, which is
-            built where it does not exist yet.
+        path_or_name: A path, the name of a shipped one, ``hf:owner/name[@revision]`` on the
+            Hugging Face hub, or ``untrained:<framework>``, which is built where it does not exist
+            yet.
         contract: The robot that an untrained one is built for; others do not need it.
 
     Raises:
-        CheckpointError: There is no such directory, it lacks a file, or it cannot be built.
+        CheckpointError: There is no such directory, it lacks a file, or it cannot be downloaded
+            or built.
     """
     if str(path_or_name).startswith(UNTRAINED):
         return untrained_checkpoint(str(path_or_name), contract)
-    directory = Path(path_or_name)
+    if str(path_or_name).startswith(HUB):
+        directory = download_checkpoint(str(path_or_name))
+    else:
+        directory = Path(path_or_name)
     if not directory.is_dir():
         directory = _SHIPPED / directory
     if not directory.is_dir():
         shipped = ", ".join(map(repr, shipped_checkpoints())) or "none"
         raise CheckpointError(
             f"checkpoint '{path_or_name}' is neither a directory nor shipped; shipped: {shipped}; "
-            f"'{UNTRAINED}<framework>' builds one."
+            f"'{HUB}owner/name' is on the Hugging Face hub, '{UNTRAINED}<framework>' builds one."
         )
     missing = [name for name in _FILES if not (directory / name).is_file()]
     if missing:

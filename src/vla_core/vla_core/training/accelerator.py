@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, gather_object
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
 from torch import Tensor
 
 from vla_core.errors import ConfigError
@@ -29,13 +29,20 @@ def start_accelerator(device: str, batch_size: int, accumulation: int) -> Accele
         accumulation: Parts that each process computes its frames in.
 
     Raises:
-        ConfigError: The device is not there, or the batch cannot be divided equally.
+        ConfigError: The device is not there, the batch cannot be divided equally, or the weights
+            would be divided among the processes.
     """
     accelerator = Accelerator(
         cpu=find_device(device).type == "cpu",
         mixed_precision="no",  # The recipe decides, whatever `accelerate config` was told.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
     )
+    kind = accelerator.distributed_type
+    if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+        raise ConfigError(
+            f"processes are distributed by {kind.value}, but weights are averaged and saved "
+            "whole, which needs DDP; start them with: accelerate launch --multi_gpu."
+        )
     parts = accelerator.num_processes * accumulation
     if batch_size % parts:
         raise ConfigError(

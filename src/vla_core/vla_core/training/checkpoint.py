@@ -134,6 +134,13 @@ class Checkpoints:
         shutil.rmtree(removed)
 
 
+def seed_everything(seed: int) -> None:
+    """Seed the generators of torch, numpy and Python."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 def random_state() -> dict[str, Any]:
     """Return the state of the generators of torch, numpy and Python as JSON values."""
     _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vla_core.errors import ConfigError
 from vla_core.models.frameworks import AbstractVLA
+from vla_core.training.lora import adapters_merged, add_adapters
 from vla_core.training.optimizer import WeightAverage, build_optimizer, build_schedule
 from vla_core.training.recipe import TrainRecipe
 
@@ -39,6 +40,8 @@ class Learner:
         self._accelerator = accelerator
         if recipe.unfreeze_step is not None:
             model.unfreeze_backbone()  # The optimiser knows the backbone from the beginning.
+        if recipe.lora.rank:
+            add_adapters(model, recipe.lora)
         if recipe.gradient_checkpointing:
             model.backbone.gradient_checkpointing_enable()
         optimizer = build_optimizer(model, recipe.optimizer, model.backbone)
@@ -116,6 +119,16 @@ class Learner:
         """Return the model with the averaged weights for the time of a ``with`` block."""
         with self._average.applied():
             yield self.model
+
+    @contextmanager
+    def as_policy(self) -> Iterator[AbstractVLA]:
+        """Return the model as it is saved, averaged and without adapters, for a ``with`` block."""
+        with self.averaged() as model:
+            if not self._recipe.lora.rank:
+                yield model
+                return
+            with adapters_merged(model):
+                yield model
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights by name."""

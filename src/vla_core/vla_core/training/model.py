@@ -6,9 +6,11 @@ from __future__ import annotations
 import inspect
 
 from vla_core.errors import ConfigError
+from vla_core.inference.checkpoint_files import WEIGHTS_NAME, find_checkpoint
 from vla_core.models.frameworks import AbstractVLA, framework_class
 from vla_core.models.keywords import check_keywords
 from vla_core.models.vlm import get_vlm
+from vla_core.models.weights import load_tensors, read_tensors
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.value_checks import quoted
 from vla_core.training.recipe import TrainRecipe
@@ -24,7 +26,8 @@ def build_model(recipe: TrainRecipe, contract: RobotContract) -> AbstractVLA:
     Raises:
         ConfigError: A keyword is unknown, follows from the contract, or contradicts it.
         UnknownNameError: The framework or the VLM is not registered.
-        CheckpointError: The weights of the VLM cannot be loaded.
+        CheckpointError: The weights of the VLM, or those to start from, cannot be loaded or do
+            not fit.
     """
     framework = framework_class(recipe.framework)
     given = dict(recipe.model)
@@ -50,4 +53,8 @@ def build_model(recipe: TrainRecipe, contract: RobotContract) -> AbstractVLA:
         )
     if has_vlm:
         given["vlm"] = get_vlm(**recipe.vlm)
-    return framework(**derived, **given)
+    model = framework(**derived, **given)
+    if recipe.start_from is not None:
+        weights = find_checkpoint(recipe.start_from, contract) / WEIGHTS_NAME
+        load_tensors(model, read_tensors(weights), weights)
+    return model

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from vla_core.processing.value_checks import (
 )
 from vla_core.training.recipe_sections import (
     CheckpointRecipe,
+    LoraRecipe,
     OptimizerRecipe,
+    RolloutRecipe,
     StageRecipe,
     ValidationRecipe,
 )
@@ -57,12 +59,16 @@ class TrainRecipe:
         num_threads: CPU threads of torch.
         seed: Of initial weights, batches and noise.
         device: ``'cpu'``, ``'cuda'``, or ``'auto'`` for CUDA where there is one.
+        start_from: Checkpoint with the weights to start from; None for random ones.
         gradient_accumulation: Parts that the batch of a process is computed in, to save memory.
         gradient_checkpointing: Recompute the backbone's activations, to save memory.
         compile: Compile the blocks of the transformers with ``torch.compile``.
         unfreeze_step: The backbone is frozen before this step and trained from it on; None
             leaves it as the model has it.
+        lora: Low-rank adapters in the backbone.
         curriculum: Stages, in order; none for all data and horizons all the time.
+        rollout: Episodes in the simulation during the training.
+        wandb: Project of Weights & Biases to log to; None for none.
 
     Raises:
         ConfigError: A value is out of range.
@@ -85,16 +91,23 @@ class TrainRecipe:
     num_threads: int
     seed: int
     device: str = "auto"
+    start_from: str | None = None
     gradient_accumulation: int = 1
     gradient_checkpointing: bool = False
     compile: bool = False
     unfreeze_step: int | None = None
+    lora: LoraRecipe = field(default_factory=LoraRecipe)
     curriculum: Sequence[StageRecipe] = ()
+    rollout: RolloutRecipe = field(default_factory=RolloutRecipe)
+    wandb: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         for name in ("framework", "contract", "dataset"):
             require_text(name, getattr(self, name))
+        for name in ("start_from", "wandb"):
+            if getattr(self, name) is not None:
+                require_text(name, getattr(self, name))
         counts = ("image_size", "batch_size", "steps", "num_threads", "gradient_accumulation")
         for name in counts:
             require_count(name, getattr(self, name))
@@ -115,10 +128,15 @@ class TrainRecipe:
                 "checkpoint.policy 'best' needs held-out episodes, but validation.fraction is 0; "
                 "hold some out or set checkpoint.policy=last."
             )
-        if self.cache_features and self.unfreeze_step is not None:
+        if self.cache_features and (self.lora.rank or self.unfreeze_step is not None):
+            key = "lora.rank" if self.lora.rank else "unfreeze_step"
             raise ConfigError(
-                "unfreeze_step trains the backbone, whose features then change, but "
-                "cache_features is true; set cache_features=false or leave unfreeze_step out."
+                f"{key} trains the backbone, whose features then change, but cache_features is "
+                f"true; set cache_features=false or leave {key} out."
+            )
+        if self.lora.rank and self.unfreeze_step is not None:
+            raise ConfigError(
+                "lora.rank trains adapters alone and unfreeze_step the backbone itself; give one."
             )
         starts = [stage.from_step for stage in self.curriculum]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):
@@ -138,7 +156,7 @@ class TrainRecipe:
             ConfigError: A key is unknown or missing, or a value is out of range.
         """
         values = dict(require_keys("recipe", data, *_names(cls)))
-        for name, section in _SECTIONS.items():
+        for name, section in SECTIONS.items():
             if name in values:
                 values[name] = _read_section(name, section, values[name])
         stages = values.get("curriculum", ())
@@ -167,10 +185,12 @@ class TrainRecipe:
         ]
 
 
-_SECTIONS: dict[str, type[Any]] = {
+SECTIONS: dict[str, type[Any]] = {
     "optimizer": OptimizerRecipe,
     "validation": ValidationRecipe,
     "checkpoint": CheckpointRecipe,
+    "lora": LoraRecipe,
+    "rollout": RolloutRecipe,
 }
 
 
@@ -218,7 +238,7 @@ def _apply(recipe: dict[str, Any], override: str) -> None:
     *sections, last = key.split(".")
     data: Any = recipe
     for section in sections:
-        if data is recipe and section in _SECTIONS:
+        if data is recipe and section in SECTIONS:
             data.setdefault(section, {})
         inner = data.get(section) if isinstance(data, Mapping) else None
         if not isinstance(inner, dict):

@@ -98,6 +98,51 @@ class CheckpointRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRecipe:
+    """Episodes in the simulation during the training.
+
+    Attributes:
+        every_steps: Steps between two rollouts; 0 for none.
+        episodes: Episodes of each.
+        actions_per_inference: Actions of a chunk that are executed before the next inference.
+    """
+
+    every_steps: int = 0
+    episodes: int = 10
+    actions_per_inference: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.every_steps != 0:
+            require_count("every_steps", self.every_steps)
+        require_count("episodes", self.episodes)
+        require_count("actions_per_inference", self.actions_per_inference)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoraRecipe:
+    """Low-rank adapters beside the linear layers of the backbone (arXiv:2106.09685).
+
+    Attributes:
+        rank: Rank of the adapters; 0 for none.
+        alpha: Their scale times `rank`; None for `rank`.
+        dropout: Before an adapter, in [0, 1).
+    """
+
+    rank: int = 0
+    alpha: float | None = None
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.rank != 0:
+            require_count("rank", self.rank)
+        if self.alpha is not None:
+            require_positive("alpha", self.alpha)
+        _require_fraction("dropout", self.dropout)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StageRecipe:
     """One stage of a curriculum: what is trained on until the next one begins.
 

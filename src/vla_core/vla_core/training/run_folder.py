@@ -39,13 +39,21 @@ class RunFolder:
         self.checkpoints = Checkpoints(root / "checkpoints")
         self.losses = MetricsLog(root / "loss.csv")
         self.validations = MetricsLog(root / "validation.csv")
+        self.rollouts = MetricsLog(root / "rollout.csv")
+        self.tensorboard_path = root / "tensorboard"
 
     def clear(self) -> None:
         """Remove what an earlier run left here."""
-        for path in (self.policy_path, self.checkpoints.root):
+        for path in (self.policy_path, self.checkpoints.root, self.tensorboard_path):
             shutil.rmtree(path, ignore_errors=True)
-        for path in (self.losses.path, self.validations.path, self.root / "loss.png"):
+        logs = (self.losses.path, self.validations.path, self.rollouts.path)
+        for path in (*logs, self.root / "loss.png", self.root / "wandb_id"):
             path.unlink(missing_ok=True)
+
+    def keep_until(self, step: int) -> None:
+        """Remove the figures after a step, which a resumed run writes again."""
+        for log in (self.losses, self.validations, self.rollouts):
+            log.keep_until(step)
 
     def write_recipe(self, recipe: TrainRecipe) -> None:
         """Keep the recipe, with all overrides applied."""

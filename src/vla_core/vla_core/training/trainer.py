@@ -9,12 +9,10 @@ writes what the run leaves behind, by `RunFolder`.
 from __future__ import annotations
 
 import math
-import random
 import time
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from torch import Tensor
@@ -30,7 +28,12 @@ from vla_core.training.accelerator import (
     start_accelerator,
     sum_over_processes,
 )
-from vla_core.training.checkpoint import TrainingState, random_state, restore_random_state
+from vla_core.training.checkpoint import (
+    TrainingState,
+    random_state,
+    restore_random_state,
+    seed_everything,
+)
 from vla_core.training.curriculum import Curriculum
 from vla_core.training.failures import explain_out_of_memory, require_finite
 from vla_core.training.frame_inputs import (
@@ -46,7 +49,9 @@ from vla_core.training.open_loop import open_loop_error
 from vla_core.training.plan_ages import plan_ages_of
 from vla_core.training.progress import ProgressDisplay
 from vla_core.training.recipe import TrainRecipe
+from vla_core.training.rollouts import simulated_task, success_rate
 from vla_core.training.run_folder import RunFolder, describe_dataset, describe_versions
+from vla_core.training.run_log import Group, RunLog
 from vla_core.training.training_data import load_training_data, require_fit
 
 _RECENT = 0.01
@@ -92,7 +97,7 @@ class Trainer:
         accumulation = recipe.gradient_accumulation
         self._accelerator = start_accelerator(recipe.device, recipe.batch_size, accumulation)
         self._console = console if self.is_main else Console(quiet=True)
-        _seed_everything(recipe.seed)
+        seed_everything(recipe.seed)
         contract = load_contract(recipe.contract)
         model = build_model(recipe, contract)
         self._dataset = EpisodeDataset(recipe.dataset)
@@ -109,6 +114,9 @@ class Trainer:
             self._dataset, self._pipeline, recipe.validation.fraction, recipe.seed
         )
         lengths = self._dataset.episode_lengths
+        self._task = None
+        if recipe.rollout.every_steps:
+            self._task = simulated_task(self._dataset, contract.robot)
         self._curriculum = Curriculum(
             recipe.curriculum,
             self._data.train_frames,
@@ -123,7 +131,7 @@ class Trainer:
         self._plan_ages = plan_ages_of(model, self._inputs, lengths)
         self._learner = Learner(model, recipe, self._accelerator)
         if not self.is_main:  # Each process draws noise of its own for its own frames.
-            _seed_everything(recipe.seed + 1_000_003 * self._accelerator.process_index)
+            seed_everything(recipe.seed + 1_000_003 * self._accelerator.process_index)
         self._step = 0
         self._seconds = 0.0
         self._loss = math.nan
@@ -131,6 +139,7 @@ class Trainer:
         self._best_step: int | None = None
         self._validation: dict[str, Any] | None = None
         self._saved_step = -1
+        self._log: RunLog | None = None
 
     @property
     def is_main(self) -> bool:
@@ -178,8 +187,7 @@ class Trainer:
             self._best_error = progress["best_error"]
         self._best_step = progress.get("best_step")
         if self.is_main:
-            for log in (self.folder.losses, self.folder.validations):
-                log.keep_until(self._step)
+            self.folder.keep_until(self._step)
         if self.recipe.unfreeze_step is not None and self._step > self.recipe.unfreeze_step:
             self._learner.unfreeze_backbone()
         restore_random_state(state.random[self._accelerator.process_index])
@@ -200,6 +208,7 @@ class Trainer:
         recipe = self.recipe
         if self.is_main:
             self.folder.write_recipe(recipe)
+            self._log = RunLog(self.folder, recipe, self._step + 1)
         self._learner.train()
         display = ProgressDisplay(
             self._console, "training", recipe.steps, start=self._step, per_count=recipe.batch_size
@@ -217,19 +226,20 @@ class Trainer:
                 # All processes stop after the same step.
                 must_stop = figures.pop(_INTERRUPTS) > 0
                 self._seconds += time.monotonic() - began
-                if self.is_main:
-                    self.folder.losses.append(self._step, figures)
+                self._record("train", figures)
                 display.advance(loss=figures["loss"], learning_rate=figures["learning_rate"])
                 is_last = self._step == recipe.steps
-                if is_last or self._step % recipe.validation.every_steps == 0:
+                if is_last or self._is_due(recipe.validation.every_steps):
                     self._validate(display)
-                if is_last or self._step % recipe.checkpoint.every_steps == 0:
+                if self._is_due(recipe.rollout.every_steps):
+                    self._roll_out(display)
+                if is_last or self._is_due(recipe.checkpoint.every_steps):
                     self._save()
                 must_stop |= is_alone and interrupt.requested
             if self._saved_step != self._step:
                 self._save()
-        self.folder.losses.close()
-        self.folder.validations.close()
+        if self._log is not None:
+            self._log.close()
         return TrainingResult(
             step=self._step,
             is_complete=self._step >= recipe.steps,
@@ -301,10 +311,26 @@ class Trainer:
         return int((~self._is_pad(frames)).sum())
 
     def _require_finite(self, name: str, value: float) -> None:
-        if not math.isfinite(value):
-            self.folder.losses.close()
+        if not math.isfinite(value) and self._log is not None:
+            self._log.close()
         latest = self.folder.checkpoints.latest()
         require_finite(name, value, self._step + 1, self.recipe, latest)
+
+    def _is_due(self, every_steps: int) -> bool:
+        return every_steps > 0 and self._step % every_steps == 0
+
+    def _record(self, group: Group, figures: dict[str, float]) -> None:
+        if self._log is not None:
+            self._log.log(group, self._step, figures)
+
+    def _roll_out(self, display: ProgressDisplay) -> None:
+        if self.is_main:
+            assert self._task is not None
+            with self._learner.averaged() as model:
+                rate = success_rate(model, self._pipeline, self.recipe.rollout, self._task)
+            self._record("rollout", {"success": rate})
+            display.note(f"step {self._step}: {rate:.0%} of the episodes in simulation succeeded")
+        self._accelerator.wait_for_everyone()
 
     def _validate(self, display: ProgressDisplay) -> None:
         frames = self._validation_frames()
@@ -321,8 +347,7 @@ class Trainer:
             )
         joints = {f"error_{name}": value for name, value in self._validation["joints"].items()}
         figures = {"error": self._validation["error"], **joints}
-        if self.is_main:
-            self.folder.validations.append(self._step, figures)
+        self._record("validation", figures)
         display.note(f"step {self._step}: open-loop error {figures['error']:.4f}")
 
     def _validation_frames(self) -> Tensor:
@@ -342,12 +367,12 @@ class Trainer:
         self._saved_step = self._step
 
     def _write(self, random: list[dict[str, Any]], *, is_policy: bool) -> None:
-        self.folder.losses.flush()
-        self.folder.validations.flush()
+        assert self._log is not None
+        self._log.flush()
         # Before the checkpoint: if the process is killed in between, the resumed run trains these
         # steps again, and writes the same policy.
         if is_policy:
-            with self._learner.averaged() as model:
+            with self._learner.as_policy() as model:
                 dtype = self.recipe.checkpoint.dtype
                 self.folder.write_policy(model, self._pipeline, self._provenance(), dtype)
         progress = {
@@ -382,9 +407,3 @@ class Trainer:
             "trained_parameters": self._learner.model.get_num_parameters(trainable_only=True),
             "versions": describe_versions(),
         }
-
-
-def _seed_everything(seed: int) -> None:
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    random.seed(seed)

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+import struct
+import sys
+
+import pytest
+
+from vla_core.errors import ConfigError
+from vla_core.training.trackers import TensorBoard, WandB
+
+
+def _scalars(folder):
+    """Read TFRecords: length, its checksum, an event, its checksum."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    scalars = []
+    for path in sorted(folder.glob("events.*")):
+        content = path.read_bytes()
+        while content:
+            (length,) = struct.unpack("<Q", content[:8])
+            event = Event.FromString(content[12 : 12 + length])
+            scalars += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+            content = content[16 + length :]
+    return scalars
+
+
+def test_event_file_has_every_figure_of_every_step(tmp_path):
+    board = TensorBoard(tmp_path, first_step=1)
+    board.log("train", 1, {"loss": 0.5, "flow_loss": 0.25})
+    board.log("validation", 2, {"error": 2.0})
+    board.close()
+    expected = [("train/loss", 1, 0.5), ("train/flow_loss", 1, 0.25), ("validation/error", 2, 2.0)]
+    assert _scalars(tmp_path) == expected
+
+
+def test_run_is_shown_by_tensorboard_with_the_components_of_its_loss(make_trainer):
+    trainer = make_trainer(steps=2)
+    trainer.run()
+    tags = {(tag, step) for tag, step, _ in _scalars(trainer.folder.tensorboard_path)}
+    assert {("train/loss", 1), ("train/loss", 2), ("validation/error", 2)} <= tags
+    assert ("train/learning_rate", 1) in tags
+
+
+def test_wandb_that_is_not_installed_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"wandb is 'arms', but .*pip install wandb"):
+        WandB("arms", tmp_path, {})
