@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,6 +48,7 @@ from vla_core.training.open_loop import open_loop_error
 from vla_core.training.plan_ages import plan_ages_of
 from vla_core.training.progress import ProgressDisplay
 from vla_core.training.recipe import TrainRecipe
+from vla_core.training.result import TrainingResult
 from vla_core.training.rollouts import simulated_task, success_rate
 from vla_core.training.run_folder import RunFolder, describe_dataset, describe_versions
 from vla_core.training.run_log import Group, RunLog
@@ -56,25 +56,6 @@ from vla_core.training.training_data import load_training_data, require_fit
 
 _RECENT = 0.01
 _INTERRUPTS = "interrupts"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingResult:
-    """How a run ended.
-
-    Attributes:
-        step: Steps that were trained.
-        is_complete: False if it was interrupted.
-        seconds: Time of all its parts, without the preparation of the data.
-        loss: Smoothed loss at the end.
-        validation: The last open-loop error, or None.
-    """
-
-    step: int
-    is_complete: bool
-    seconds: float
-    loss: float
-    validation: dict[str, Any] | None
 
 
 class Trainer:
