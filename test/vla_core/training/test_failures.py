@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vla_core.errors import TrainingError
-from vla_core.training.failures import explain_out_of_memory, require_memory
+from vla_core.training.failures import explain_failures, require_memory
 from vla_core.training.recipe import load_recipe
 
 _MORE_THAN_ANY_MACHINE_HAS = 1 << 60
@@ -18,7 +18,7 @@ def test_lack_of_memory_says_what_needs_less(recipe):
     expected = r"ran out while a step was trained.*gradient_accumulation=2.*batch_size below 256"
     with (
         pytest.raises(TrainingError, match=f"{expected}.*precision=bf16"),
-        explain_out_of_memory(recipe, "a step was trained"),
+        explain_failures(recipe, "a step was trained"),
     ):
         torch.empty(_MORE_THAN_ANY_MACHINE_HAS, dtype=torch.uint8)
 
@@ -26,13 +26,13 @@ def test_lack_of_memory_says_what_needs_less(recipe):
 def test_lack_of_gpu_memory_is_recognised(recipe):
     with (
         pytest.raises(TrainingError, match="CUDA out of memory"),
-        explain_out_of_memory(recipe, "a step was trained"),
+        explain_failures(recipe, "a step was trained"),
     ):
         raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
 
 def test_other_errors_are_not_taken_for_a_lack_of_memory(recipe):
-    with pytest.raises(RuntimeError, match="shapes"), explain_out_of_memory(recipe, "training"):
+    with pytest.raises(RuntimeError, match="shapes"), explain_failures(recipe, "training"):
         torch.ones(2, 3) @ torch.ones(2, 3)
 
 
@@ -41,3 +41,15 @@ def test_what_does_not_fit_into_memory_is_refused_before_it_is_loaded():
     with pytest.raises(TrainingError, match=expected):
         require_memory(_MORE_THAN_ANY_MACHINE_HAS, "images", "resize them")
     require_memory(1, "images", "resize them")
+
+
+def test_block_that_cannot_be_compiled_says_what_to_do(recipe):
+    def fail(graph, inputs):
+        raise RuntimeError("no C++ compiler")
+
+    compiled = torch.compile(torch.nn.Linear(2, 2), backend=fail)
+    with (
+        pytest.raises(TrainingError, match=r"could not be compiled.*or set compile=false"),
+        explain_failures(recipe, "a step was trained"),
+    ):
+        compiled(torch.ones(1, 2))

@@ -2,6 +2,7 @@
 import csv
 import json
 import signal
+from functools import partialmethod
 
 import numpy as np
 import pytest
@@ -306,7 +307,10 @@ def test_robot_that_is_not_simulated_has_no_rollouts(make_trainer):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # The compiler's own, about itself.
-def test_compiled_blocks_give_the_same_losses(make_trainer):
+def test_compiled_blocks_give_the_same_losses(make_trainer, monkeypatch):
+    # Traced and differentiated, but not turned into C++, which is slow and needs a compiler.
+    traced = partialmethod(torch.nn.Module.compile, backend="aot_eager")
+    monkeypatch.setattr(torch.nn.Module, "compile", traced)
     losses = []
     for compiled in (False, True):
         trainer = make_trainer(str(compiled), steps=2, compile=compiled)

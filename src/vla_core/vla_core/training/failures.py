@@ -16,25 +16,30 @@ from vla_core.training.recipe import TrainRecipe
 _MEMINFO = Path("/proc/meminfo")
 # How PyTorch's allocators for the CPU say it, which have no exception of their own.
 _CPU_MESSAGES = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+_COMPILER_MODULES = ("torch._dynamo", "torch._inductor")
 
 
 @contextmanager
-def explain_out_of_memory(recipe: TrainRecipe, activity: str) -> Iterator[None]:
-    """Turn a lack of memory into an error that says what would need less.
+def explain_failures(recipe: TrainRecipe, activity: str) -> Iterator[None]:
+    """Turn a lack of memory, or of a compiler, into an error that says what to do.
 
     Args:
         recipe: Its present values are named.
         activity: What is done meanwhile.
 
     Raises:
-        TrainingError: The memory was not enough.
+        TrainingError: The memory was not enough, or the model could not be compiled.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
+        if type(error).__module__.startswith(_COMPILER_MODULES):
+            raise TrainingError(
+                f"the blocks of the model could not be compiled: {_first_line(error)} Install a "
+                "C++ compiler and the headers of Python, or set compile=false."
+            ) from error
         if not _is_out_of_memory(error):
             raise
-        cause = (str(error) or type(error).__name__).splitlines()[0]
         smaller = [
             f"gradient_accumulation={2 * recipe.gradient_accumulation}, which computes the same "
             "in smaller parts",
@@ -45,7 +50,7 @@ def explain_out_of_memory(recipe: TrainRecipe, activity: str) -> Iterator[None]:
         if recipe.precision == "fp32":
             smaller.append("precision=bf16")
         raise TrainingError(
-            f"memory ran out while {activity}: {cause} Try {', or '.join(smaller)}."
+            f"memory ran out while {activity}: {_first_line(error)} Try {', or '.join(smaller)}."
         ) from error
 
 
@@ -104,6 +109,10 @@ def require_finite(
         f"or set precision=fp32 (now {recipe.precision}), and look for outliers in the "
         "dataset's meta/stats.json."
     )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".") + "."
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

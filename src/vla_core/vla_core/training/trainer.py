@@ -34,7 +34,7 @@ from vla_core.training.checkpoint import (
     seed_everything,
 )
 from vla_core.training.curriculum import Curriculum
-from vla_core.training.failures import explain_out_of_memory, require_finite
+from vla_core.training.failures import explain_failures, require_finite
 from vla_core.training.frame_inputs import (
     FeaturesAndImages,
     FrameInputs,
@@ -107,7 +107,7 @@ class Trainer:
             recipe.seed,
         )
         model.to(self._accelerator.device)
-        with explain_out_of_memory(recipe, "the frames were prepared"):
+        with explain_failures(recipe, "the frames were prepared"):
             self._inputs = self._prepare_inputs(model)
         self._plan_ages = plan_ages_of(model, self._inputs, lengths)
         self._learner = Learner(model, recipe, self._accelerator)
@@ -198,7 +198,7 @@ class Trainer:
         with (
             catch_interrupt(insist=is_alone) as interrupt,
             display,
-            explain_out_of_memory(recipe, "a step was trained"),
+            explain_failures(recipe, "a step was trained"),
         ):
             must_stop = False
             while self._step < recipe.steps and not must_stop:
