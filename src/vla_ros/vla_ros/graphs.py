@@ -200,7 +200,7 @@ _GRAPHS = {
         _graph("openvla", "OpenVLA", "untrained:openvla"),
         _graph("rt2", "RT-2", "untrained:rt2"),
         _graph("act", "ACT", "untrained:act"),
-        _graph("helix", "Helix", "untrained:helix", robot="sim_200hz", has_tiers=True),
+        _graph("helix", "Helix", "helix", robot="sim_200hz", has_tiers=True),
         _graph("custom", "Custom", "custom"),
     )
 }
