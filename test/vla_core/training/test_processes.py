@@ -30,6 +30,8 @@ def recipe_path(tmp_path, recipe_values):
     recipe_values["checkpoint"]["every_steps"] = 10
     recipe_values |= {"framework": "openvla", "model": _MODEL, "cache_features": False}
     recipe_values["steps"] = 30
+    recipe_values["stream"] = {"readers": 2, "buffer_size": 20}
+    recipe_values["augmentation"] = {"crop": 0.2, "brightness": 0.2}
     (tmp_path / "two.recipe.yaml").write_text(yaml.safe_dump(recipe_values))
     return tmp_path / "two.recipe.yaml"
 

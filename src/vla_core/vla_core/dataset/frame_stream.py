@@ -8,21 +8,24 @@ the histories, and a buffer shuffles what comes.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.dataset.chunks import action_chunks, history_windows
+from vla_core.dataset.chunks import (
+    ActionChunks,
+    HistoryWindows,
+    action_chunks,
+    history_windows,
+)
 from vla_core.dataset.format import ACTION, STATE
+from vla_core.dataset.frame_store import FrameStore, Prepare
 from vla_core.dataset.reader import EpisodeDataset
+from vla_core.dataset.stream_order import stream_order
 from vla_core.errors import ConfigError
-
-Prepare = Callable[[dict[str, NDArray[np.uint8]]], Any]
-"""Turns the frames of all cameras, uint8 [H, W, 3] by name, into what is kept of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,6 +55,32 @@ class Sample:
     history_images: tuple[Any, ...]
     history_state: NDArray[np.float32]
     history_is_pad: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Vectors:
+    """What an episode holds beside its frames."""
+
+    task: str
+    state: NDArray[np.float32]
+    actions: NDArray[np.float32]
+    chunks: ActionChunks
+    histories: HistoryWindows
+
+    def sample(self, episode: int, frame: int, window: list[Any]) -> Sample:
+        """Return the sample of a frame, given what was kept of it and of those before it."""
+        return Sample(
+            episode=episode,
+            frame=frame,
+            task=self.task,
+            images=window[-1],
+            state=self.state[frame],
+            actions=self.actions[self.chunks.index[frame]],
+            action_is_pad=self.chunks.is_pad[frame],
+            history_images=tuple(window[:-1]),
+            history_state=self.state[self.histories.index[frame]],
+            history_is_pad=self.histories.is_pad[frame],
+        )
 
 
 class FrameStream:
@@ -113,52 +142,32 @@ class FrameStream:
         """
         # All shards agree on the order of the episodes, each takes its own part of it.
         order = np.random.default_rng([self._seed, number]).permutation(self._episodes)
-        mine = order[self._shard[0] :: self._shard[1]]
-        random = np.random.default_rng([self._seed, number, self._shard[0] + 1])
-        buffer: list[Sample] = []
-        for sample in self._interleaved(deque(mine.tolist()), random):
-            if len(buffer) < self._buffer_size:
-                buffer.append(sample)
-                continue
-            place = int(random.integers(self._buffer_size))
-            drawn, buffer[place] = buffer[place], sample
-            yield drawn
-        for place in random.permutation(len(buffer)).tolist():
-            yield buffer[place]
+        mine = order[self._shard[0] :: self._shard[1]].tolist()
+        store = FrameStore(self._dataset, self._prepare, self._history_length)
+        lengths = self._dataset.episode_lengths
+        places = stream_order(
+            [lengths[episode] for episode in mine],
+            buffer_size=self._buffer_size,
+            open_episodes=self._open_episodes,
+            random=np.random.default_rng([self._seed, number, self._shard[0] + 1]),
+        )
+        left = {episode: lengths[episode] for episode in mine}
+        vectors: dict[int, _Vectors] = {}
+        for place, frame in places.tolist():
+            episode = mine[place]
+            if episode not in vectors:
+                vectors[episode] = self._read(episode)
+            yield vectors[episode].sample(episode, frame, store.window(episode, frame))
+            left[episode] -= 1
+            if left[episode] == 0:
+                del vectors[episode]
 
-    def _interleaved(self, waiting: deque[int], random: np.random.Generator) -> Iterator[Sample]:
-        """Yield the samples of several episodes, each in its order."""
-        streams: list[Iterator[Sample]] = []
-        while waiting or streams:
-            while waiting and len(streams) < self._open_episodes:
-                streams.append(self._samples(waiting.popleft()))
-            place = int(random.integers(len(streams)))
-            sample = next(streams[place], None)
-            if sample is None:
-                del streams[place]
-            else:
-                yield sample
-
-    def _samples(self, episode: int) -> Iterator[Sample]:
+    def _read(self, episode: int) -> _Vectors:
         state, actions = self._dataset.vectors(episode, STATE, ACTION)
-        task = self._dataset.tasks[episode]
-        chunks = action_chunks([len(actions)], self._chunk_size)
-        histories = history_windows([len(actions)], self._history_length)
-        earlier: deque[Any] = deque(maxlen=self._history_length)
-        for frame, decoded in enumerate(self._dataset.frames(episode)):
-            images = self._prepare(decoded)
-            missing = self._history_length - len(earlier)
-            first = earlier[0] if earlier else images
-            yield Sample(
-                episode=episode,
-                frame=frame,
-                task=task,
-                images=images,
-                state=state[frame],
-                actions=actions[chunks.index[frame]],
-                action_is_pad=chunks.is_pad[frame],
-                history_images=(*[first] * missing, *earlier),
-                history_state=state[histories.index[frame]],
-                history_is_pad=histories.is_pad[frame],
-            )
-            earlier.append(images)
+        return _Vectors(
+            task=self._dataset.tasks[episode],
+            state=state,
+            actions=actions,
+            chunks=action_chunks([len(actions)], self._chunk_size),
+            histories=history_windows([len(actions)], self._history_length),
+        )

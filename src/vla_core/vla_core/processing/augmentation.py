@@ -10,9 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vla_core.errors import ConfigError, ShapeError
+from vla_core.processing.value_checks import require_number
 
 # Luma of ITU-R BT.601, as in torchvision's colour jitter.
 _LUMA = (0.299, 0.587, 0.114)
+
+NUM_DRAWS = 8
+"""Random numbers that decide how an image is changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,7 @@ class ImageAugmentation:
         """Refuse values out of range."""
         for name in ("crop", "shift", "brightness", "contrast", "saturation"):
             value = getattr(self, name)
+            require_number(name, value)
             if not 0.0 <= value < 1.0:
                 raise ConfigError(f"{name} must be in [0, 1), got {value!r}.")
 
@@ -53,20 +58,38 @@ class ImageAugmentation:
         Raises:
             ShapeError: They are no images.
         """
+        draws = torch.rand(
+            (*images.shape[:-3], NUM_DRAWS),
+            generator=generator,
+            device=images.device,
+            dtype=images.dtype,
+        )
+        return self.apply(images, draws)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Return augmented images of the same shape, changed as random numbers say.
+
+        Args:
+            images: Images in [0, 1], float [..., 3, H, W].
+            draws: Uniform in [0, 1), [..., NUM_DRAWS].
+
+        Raises:
+            ShapeError: They are no images.
+        """
         if images.ndim < 4 or images.shape[-3] != 3:
             raise ShapeError(f"images must be [..., 3, H, W], got {list(images.shape)}.")
         flat = images.reshape(-1, *images.shape[-3:])
+        numbers = draws.reshape(len(flat), NUM_DRAWS)
         if self.crop or self.shift:
-            flat = self._moved(flat, generator)
-        return self._recoloured(flat, generator).reshape(images.shape)
+            flat = self._moved(flat, numbers[:, :5])
+        return self._recoloured(flat, numbers[:, 5:]).reshape(images.shape)
 
-    def _moved(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        count = len(images)
-        zoom = 1.0 - self.crop * _uniform((count,), images, generator, 0.0, 1.0)
+    def _moved(self, images: Tensor, draws: Tensor) -> Tensor:
+        zoom = 1.0 - self.crop * draws[:, 0]
         # In the coordinates of grid_sample a side is 2 long.
-        inside = (1.0 - zoom)[:, None] * _uniform((count, 2), images, generator, -1.0, 1.0)
-        outside = 2.0 * self.shift * _uniform((count, 2), images, generator, -1.0, 1.0)
-        theta = images.new_zeros(count, 2, 3)
+        inside = (1.0 - zoom)[:, None] * (2.0 * draws[:, 1:3] - 1.0)
+        outside = 2.0 * self.shift * (2.0 * draws[:, 3:5] - 1.0)
+        theta = images.new_zeros(len(images), 2, 3)
         theta[:, 0, 0] = theta[:, 1, 1] = zoom
         theta[:, :, 2] = inside + outside
         grid = F.affine_grid(theta, list(images.shape), align_corners=False)
@@ -74,30 +97,17 @@ class ImageAugmentation:
             images, grid, mode="bilinear", padding_mode="border", align_corners=False
         )
 
-    def _recoloured(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        def factor(largest: float) -> Tensor:
-            return _uniform(
-                (len(images), 1, 1, 1), images, generator, 1.0 - largest, 1.0 + largest
-            )
-
+    def _recoloured(self, images: Tensor, draws: Tensor) -> Tensor:
+        signs = (2.0 * draws - 1.0).view(-1, 3, 1, 1, 1)
         luma = images.new_tensor(_LUMA).view(1, 3, 1, 1)
         if self.brightness:
-            images = (images * factor(self.brightness)).clamp(0.0, 1.0)
+            images = (images * (1.0 + self.brightness * signs[:, 0])).clamp(0.0, 1.0)
         if self.contrast:
             mean = (images * luma).sum(dim=1, keepdim=True).mean(dim=(2, 3), keepdim=True)
-            images = (mean + (images - mean) * factor(self.contrast)).clamp(0.0, 1.0)
+            factor = 1.0 + self.contrast * signs[:, 1]
+            images = (mean + (images - mean) * factor).clamp(0.0, 1.0)
         if self.saturation:
             grey = (images * luma).sum(dim=1, keepdim=True)
-            images = (grey + (images - grey) * factor(self.saturation)).clamp(0.0, 1.0)
+            factor = 1.0 + self.saturation * signs[:, 2]
+            images = (grey + (images - grey) * factor).clamp(0.0, 1.0)
         return images
-
-
-def _uniform(
-    shape: tuple[int, ...],
-    like: Tensor,
-    generator: torch.Generator | None,
-    low: float,
-    high: float,
-) -> Tensor:
-    values = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
-    return low + (high - low) * values

@@ -20,13 +20,16 @@ from vla_core.inference.policy import find_device
 Value = TypeVar("Value")
 
 
-def start_accelerator(device: str, batch_size: int, accumulation: int) -> Accelerator:
+def start_accelerator(
+    device: str, batch_size: int, accumulation: int, readers: int = 0
+) -> Accelerator:
     """Join the other processes.
 
     Args:
         device: ``'cpu'``, ``'cuda'``, or ``'auto'`` for CUDA where there is one.
         batch_size: Frames per step, of all processes together.
         accumulation: Parts that each process computes its frames in.
+        readers: Readers of a stream, of all processes together.
 
     Raises:
         ConfigError: The device is not there, the batch cannot be divided equally, or the weights
@@ -49,6 +52,11 @@ def start_accelerator(device: str, batch_size: int, accumulation: int) -> Accele
             f"batch_size is {batch_size}, which {accelerator.num_processes} processes with "
             f"gradient_accumulation {accumulation} cannot divide equally; "
             f"set batch_size={max(batch_size // parts, 1) * parts}."
+        )
+    if readers % accelerator.num_processes:
+        raise ConfigError(
+            f"stream.readers is {readers}, which {accelerator.num_processes} processes cannot "
+            f"divide equally; set stream.readers={accelerator.num_processes} or a multiple."
         )
     return accelerator
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vla_core.errors import ConfigError
-from vla_core.training.batches import BatchSampler
+from vla_core.training.batches import BatchSampler, Order
 from vla_core.training.recipe_sections import StageRecipe
 
 
@@ -23,6 +23,7 @@ class Curriculum:
         texts: Instruction of every frame of the dataset.
         batch_size: Frames per batch.
         seed: Of the order.
+        order: Puts the frames of an epoch in order; None for any order.
 
     Raises:
         ConfigError: A stage has fewer frames than a batch needs.
@@ -36,6 +37,7 @@ class Curriculum:
         texts: Sequence[str],
         batch_size: int,
         seed: int,
+        order: Order | None = None,
     ) -> None:
         self._stages = tuple(stages) or (StageRecipe(from_step=0),)
         lengths = torch.as_tensor(episode_lengths)
@@ -45,7 +47,7 @@ class Curriculum:
         for number, stage in enumerate(self._stages):
             chosen = frames[_belongs(stage, episodes, texts)[frames]]
             try:
-                sampler = BatchSampler(chosen, batch_size, seed + 104_729 * number)
+                sampler = BatchSampler(chosen, batch_size, seed + 104_729 * number, order)
             except ConfigError as error:
                 where = f"curriculum.{number}: " if stages else ""
                 raise ConfigError(f"{where}{error}") from None

@@ -11,8 +11,10 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from vla_core.dataset.frame_store import FrameStore
 from vla_core.dataset.reader import Episode, EpisodeDataset
 from vla_core.errors import ConfigError
 from vla_core.models.frameworks import AbstractVLA
@@ -29,7 +31,7 @@ _FEATURES_IN_MEMORY = (
 )
 _IMAGES_IN_MEMORY = (
     "the images of all frames",
-    "lower image_size, start fewer processes on this machine, or train on fewer episodes",
+    "set stream.readers=4, which decodes them when they are needed, or lower image_size",
 )
 
 OnFrames = Callable[[int], None]
@@ -71,6 +73,49 @@ class StoredImages:
             "images": self.images[frames].float().div_(255.0),
             "text": [self.texts[frame] for frame in frames.tolist()],
         }
+
+
+class StreamedImages:
+    """Resized images of any frame, decoded when they are asked for.
+
+    Args:
+        dataset: The episodes.
+        pipeline: Resizes the images as the robot will.
+        texts: Instruction of every frame.
+        keeps_skipped: Whether frames that are passed over will be asked for, as in training.
+    """
+
+    def __init__(
+        self,
+        dataset: EpisodeDataset,
+        pipeline: ProcessingPipeline,
+        texts: list[str],
+        *,
+        keeps_skipped: bool,
+    ) -> None:
+        lengths = torch.as_tensor(dataset.episode_lengths)
+        self._ends = lengths.cumsum(0)
+        self._starts = self._ends - lengths
+        self._pipeline = pipeline
+        self._texts = texts
+        self._store = FrameStore(dataset, self._resized, keeps_skipped=keeps_skipped)
+
+    def inputs(self, frames: Tensor) -> dict[str, Any]:
+        """Return images in [0, 1] and texts."""
+        episodes = torch.searchsorted(self._ends, frames, right=True)
+        places = (frames - self._starts[episodes]).tolist()
+        windows = [
+            torch.stack(self._store.window(episode, place))
+            for episode, place in zip(episodes.tolist(), places, strict=True)
+        ]
+        return {
+            "images": torch.stack([window[-1] for window in windows]).float().div_(255.0),
+            "text": [self._texts[frame] for frame in frames.tolist()],
+        }
+
+    def _resized(self, frames: dict[str, NDArray[np.uint8]]) -> Tensor:
+        images = self._pipeline.to_images({name: frame[None] for name, frame in frames.items()})
+        return images[0].mul_(255.0).round_().to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,7 @@ def plan_ages_of(
         return None
     if not isinstance(inputs, (StoredImages, FeaturesAndImages)):
         raise ConfigError(
-            f"plan_max_age is {max_age}, which needs the images of earlier frames; set "
-            "cache_features=false."
+            f"plan_max_age is {max_age}, which needs the images of earlier frames in memory; set "
+            "cache_features=false and stream.readers=0."
         )
     return PlanAges(inputs, episode_lengths, max_age)

@@ -12,6 +12,7 @@ import yaml
 
 from vla_core.errors import ConfigError
 from vla_core.inference.policy import DEVICES
+from vla_core.processing.augmentation import ImageAugmentation
 from vla_core.processing.normalization import NORMALIZATION_MODES
 from vla_core.processing.value_checks import (
     UniqueKeyLoader,
@@ -28,6 +29,7 @@ from vla_core.training.recipe_sections import (
     OptimizerRecipe,
     RolloutRecipe,
     StageRecipe,
+    StreamRecipe,
     ValidationRecipe,
 )
 
@@ -67,6 +69,8 @@ class TrainRecipe:
             leaves it as the model has it.
         lora: Low-rank adapters in the backbone.
         curriculum: Stages, in order; none for all data and horizons all the time.
+        stream: Whether images are decoded when they are needed.
+        augmentation: Random changes of the training images; none by default.
         rollout: Episodes in the simulation during the training.
         wandb: Project of Weights & Biases to log to; None for none.
 
@@ -98,6 +102,8 @@ class TrainRecipe:
     unfreeze_step: int | None = None
     lora: LoraRecipe = field(default_factory=LoraRecipe)
     curriculum: Sequence[StageRecipe] = ()
+    stream: StreamRecipe = field(default_factory=StreamRecipe)
+    augmentation: ImageAugmentation = field(default_factory=ImageAugmentation)
     rollout: RolloutRecipe = field(default_factory=RolloutRecipe)
     wandb: str | None = None
 
@@ -133,6 +139,21 @@ class TrainRecipe:
             raise ConfigError(
                 f"{key} trains the backbone, whose features then change, but cache_features is "
                 f"true; set cache_features=false or leave {key} out."
+            )
+        if self.stream.readers and self.batch_size % self.stream.readers:
+            raise ConfigError(
+                f"batch_size is {self.batch_size}, which stream.readers {self.stream.readers} "
+                "cannot divide equally; give a divisor of it."
+            )
+        if self.stream.readers and self.cache_features:
+            raise ConfigError(
+                "cache_features encodes all frames once, but stream.readers decodes them anew in "
+                "every epoch; set cache_features=false or stream.readers=0."
+            )
+        if self.cache_features and self.augmentation != ImageAugmentation():
+            raise ConfigError(
+                "augmentation changes the images in every step, but cache_features is true, which "
+                "encodes them once; set cache_features=false or leave augmentation out."
             )
         if self.lora.rank and self.unfreeze_step is not None:
             raise ConfigError(
@@ -190,6 +211,8 @@ SECTIONS: dict[str, type[Any]] = {
     "validation": ValidationRecipe,
     "checkpoint": CheckpointRecipe,
     "lora": LoraRecipe,
+    "stream": StreamRecipe,
+    "augmentation": ImageAugmentation,
     "rollout": RolloutRecipe,
 }
 

@@ -120,6 +120,25 @@ class RolloutRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StreamRecipe:
+    """Images that are decoded when they are trained on, instead of being kept in memory.
+
+    Attributes:
+        readers: Episodes that are decoded at the same time; 0 keeps all images in memory.
+        buffer_size: Frames of all readers from which the next batch is drawn.
+    """
+
+    readers: int = 0
+    buffer_size: int = 2048
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        if self.readers != 0:
+            require_count("readers", self.readers)
+        require_count("buffer_size", self.buffer_size)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoraRecipe:
     """Low-rank adapters beside the linear layers of the backbone (arXiv:2106.09685).
 

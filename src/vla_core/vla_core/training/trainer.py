@@ -14,11 +14,9 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor
 
 from vla_core.dataset.reader import EpisodeDataset
 from vla_core.errors import ConfigError
-from vla_core.models.frameworks import AbstractVLA
 from vla_core.processing.contract import load_contract
 from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.training.accelerator import (
@@ -27,32 +25,24 @@ from vla_core.training.accelerator import (
     start_accelerator,
     sum_over_processes,
 )
+from vla_core.training.batch_source import BatchSource
 from vla_core.training.checkpoint import (
     TrainingState,
     random_state,
     restore_random_state,
     seed_everything,
 )
-from vla_core.training.curriculum import Curriculum
 from vla_core.training.failures import explain_failures, require_finite
-from vla_core.training.frame_inputs import (
-    FeaturesAndImages,
-    FrameInputs,
-    cache_features,
-    store_images,
-)
 from vla_core.training.interrupt import Interrupt, catch_interrupt
 from vla_core.training.learner import Learner
 from vla_core.training.model import build_model
-from vla_core.training.open_loop import open_loop_error
-from vla_core.training.plan_ages import plan_ages_of
 from vla_core.training.progress import ProgressDisplay
 from vla_core.training.recipe import TrainRecipe
 from vla_core.training.result import TrainingResult
 from vla_core.training.rollouts import simulated_task, success_rate
 from vla_core.training.run_folder import RunFolder, describe_dataset, describe_versions
 from vla_core.training.run_log import Group, RunLog
-from vla_core.training.training_data import load_training_data, require_fit
+from vla_core.training.training_data import require_fit
 
 _RECENT = 0.01
 _INTERRUPTS = "interrupts"
@@ -75,41 +65,33 @@ class Trainer:
         self.recipe = recipe
         self.folder = folder
         torch.set_num_threads(recipe.num_threads)
-        accumulation = recipe.gradient_accumulation
-        self._accelerator = start_accelerator(recipe.device, recipe.batch_size, accumulation)
+        self._accelerator = start_accelerator(
+            recipe.device,
+            recipe.batch_size,
+            recipe.gradient_accumulation,
+            recipe.stream.readers,
+        )
         self._console = console if self.is_main else Console(quiet=True)
         seed_everything(recipe.seed)
         contract = load_contract(recipe.contract)
         model = build_model(recipe, contract)
-        self._dataset = EpisodeDataset(recipe.dataset)
-        require_fit(self._dataset, contract)
+        dataset = EpisodeDataset(recipe.dataset)
+        require_fit(dataset, contract)
         self._pipeline = ProcessingPipeline(
             contract,
-            self._dataset.statistics("observation.state"),
-            self._dataset.statistics("action"),
+            dataset.statistics("observation.state"),
+            dataset.statistics("action"),
             image_size=recipe.image_size,
             chunk_size=model.chunk_length,
             normalization=recipe.normalization,
         )
-        self._data = load_training_data(
-            self._dataset, self._pipeline, recipe.validation.fraction, recipe.seed
-        )
-        lengths = self._dataset.episode_lengths
+        self._source = BatchSource(recipe, dataset, self._pipeline)
         self._task = None
         if recipe.rollout.every_steps:
-            self._task = simulated_task(self._dataset, contract.robot)
-        self._curriculum = Curriculum(
-            recipe.curriculum,
-            self._data.train_frames,
-            lengths,
-            self._data.texts,
-            recipe.batch_size,
-            recipe.seed,
-        )
+            self._task = simulated_task(dataset, contract.robot)
         model.to(self._accelerator.device)
         with explain_failures(recipe, "the frames were prepared"):
-            self._inputs = self._prepare_inputs(model)
-        self._plan_ages = plan_ages_of(model, self._inputs, lengths)
+            self._source.prepare(model, self._console)
         self._learner = Learner(model, recipe, self._accelerator)
         if not self.is_main:  # Each process draws noise of its own for its own frames.
             seed_everything(recipe.seed + 1_000_003 * self._accelerator.process_index)
@@ -161,7 +143,7 @@ class Trainer:
             )
         self._learner.load(state.model, state.average, state.optimizer)
         sampler = progress["sampler"]
-        self._curriculum.load_state_dict([sampler] if isinstance(sampler, dict) else sampler)
+        self._source.load_state_dict([sampler] if isinstance(sampler, dict) else sampler)
         self._step, self._seconds = progress["step"], progress["seconds"]
         self._loss, self._validation = progress["loss"], progress["validation"]
         if progress["best_error"] is not None:
@@ -229,18 +211,6 @@ class Trainer:
             validation=self._validation,
         )
 
-    def _prepare_inputs(self, model: AbstractVLA) -> FrameInputs:
-        dataset, pipeline = self._dataset, self._pipeline
-        features = None
-        if self.recipe.cache_features:
-            with ProgressDisplay(self._console, "encoding", dataset.num_frames) as display:
-                features = cache_features(model, dataset, pipeline, display.advance)
-            if not model.looks_beside_vlm:
-                return features
-        with ProgressDisplay(self._console, "reading", dataset.num_frames) as display:
-            images = store_images(dataset, pipeline, self._data.texts, display.advance)
-        return images if features is None else FeaturesAndImages(features, images)
-
     def _train_step(self, interrupt: Interrupt) -> dict[str, float]:
         if self._step == self.recipe.unfreeze_step:
             self._learner.unfreeze_backbone()
@@ -263,33 +233,18 @@ class Trainer:
         Losses are means over the actions that are not padding. Each part counts by its number of
         these, so that the sum is the loss of the whole batch, however it is divided.
         """
-        frames = self._curriculum.next_batch(self._step)
-        parts = own_parts(self._accelerator, frames, self.recipe.gradient_accumulation)
-        num_valid = self._count_valid(frames)
+        source, step = self._source, self._step
+        frames = source.next_frames(step)
+        all_rows = torch.arange(len(frames))
+        parts = own_parts(self._accelerator, all_rows, self.recipe.gradient_accumulation)
+        num_valid = source.count_valid(frames, step)
         sums: dict[str, float] = {}
-        for number, part in enumerate(parts, start=1):
-            share = self._count_valid(part) / num_valid
-            losses = self._learner.add_gradient(
-                self._batch(part), share, is_last=number == len(parts)
-            )
+        for number, rows in enumerate(parts, start=1):
+            share = source.count_valid(frames[rows], step) / num_valid
+            batch = source.batch(frames[rows], rows, step)
+            losses = self._learner.add_gradient(batch, share, is_last=number == len(parts))
             sums = {name: sums.get(name, 0.0) + value for name, value in losses.items()}
         return sums
-
-    def _batch(self, frames: Tensor) -> dict[str, Any]:
-        batch = self._inputs.inputs(frames) | self._data.targets(frames)
-        batch["action_is_pad"] = self._is_pad(frames)
-        if self._plan_ages is not None:
-            batch |= self._plan_ages.inputs(frames)
-        return batch
-
-    def _is_pad(self, frames: Tensor) -> Tensor:
-        """Return which actions of the chunks do not count in this step, bool [B, K]."""
-        is_pad = self._data.is_pad[frames]
-        horizon = self._curriculum.horizon(self._step)
-        return is_pad if horizon is None else is_pad | (torch.arange(is_pad.shape[1]) >= horizon)
-
-    def _count_valid(self, frames: Tensor) -> int:
-        return int((~self._is_pad(frames)).sum())
 
     def _require_finite(self, name: str, value: float) -> None:
         if not math.isfinite(value) and self._log is not None:
@@ -314,27 +269,15 @@ class Trainer:
         self._accelerator.wait_for_everyone()
 
     def _validate(self, display: ProgressDisplay) -> None:
-        frames = self._validation_frames()
-        if len(frames) == 0:
-            return
         with self._learner.averaged() as model:
-            self._validation = open_loop_error(
-                model,
-                self._inputs,
-                self._data,
-                frames,
-                batch_size=self.recipe.batch_size,
-                seed=self.recipe.seed,
-            )
-        joints = {f"error_{name}": value for name, value in self._validation["joints"].items()}
-        figures = {"error": self._validation["error"], **joints}
+            validation = self._source.validate(model)
+        if validation is None:
+            return
+        self._validation = validation
+        joints = {f"error_{name}": value for name, value in validation["joints"].items()}
+        figures = {"error": validation["error"], **joints}
         self._record("validation", figures)
         display.note(f"step {self._step}: open-loop error {figures['error']:.4f}")
-
-    def _validation_frames(self) -> Tensor:
-        frames = self._curriculum.goal(self._data.validation_frames)
-        count = min(self.recipe.validation.max_frames, len(frames))
-        return frames[torch.linspace(0, len(frames) - 1, count).round().long()]
 
     def _save(self) -> None:
         error = self._validation["error"] if self._validation else math.inf
@@ -358,7 +301,7 @@ class Trainer:
                 self.folder.write_policy(model, self._pipeline, self._provenance(), dtype)
         progress = {
             "step": self._step,
-            "sampler": self._curriculum.state_dict(),
+            "sampler": self._source.state_dict(),
             "seconds": self._seconds,
             "loss": self._loss,
             "validation": self._validation,
@@ -379,7 +322,7 @@ class Trainer:
     def _provenance(self) -> dict[str, Any]:
         return {
             "recipe": self.recipe.to_dict(),
-            "dataset": describe_dataset(self._dataset),
+            "dataset": describe_dataset(self._source.dataset),
             "steps": self._step,
             "seconds": round(self._seconds, 1),
             "loss": self._loss,

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: MIT
+"""Batches that are changed at random, and are the same whoever computes them."""
+
+import csv
+import signal
+
+import pytest
+import torch
+
+from vla_core.errors import ConfigError
+
+_CHANGES = {"crop": 0.2, "shift": 0.1, "brightness": 0.3, "contrast": 0.3, "saturation": 0.3}
+
+
+@pytest.fixture
+def settings():
+    """Settings of a run whose images change."""
+    return {"cache_features": False, "augmentation": _CHANGES}
+
+
+def losses_of(trainer):
+    with trainer.folder.losses.path.open() as file:
+        return [row["loss"] for row in csv.DictReader(file)]
+
+
+def stopped_and_whole(make_trainer, **settings):
+    """Return the losses of a run that was stopped after step 5 and resumed, and of a whole one."""
+    settings = {"steps": 8} | settings
+    whole = make_trainer("whole", **settings)
+    whole.run()
+    stopped = make_trainer("stopped", **settings)
+    append = stopped.folder.losses.append
+
+    def append_and_stop(step, figures):
+        append(step, figures)
+        if step == 5:
+            signal.raise_signal(signal.SIGINT)
+
+    stopped.folder.losses.append = append_and_stop
+    assert not stopped.run().is_complete
+    resumed = make_trainer("stopped", **settings)
+    assert resumed.resume()
+    assert resumed.step == 5
+    resumed.run()
+    return losses_of(resumed), losses_of(whole)
+
+
+def test_run_with_changed_images_is_resumed_exactly(make_trainer, settings):
+    resumed, whole = stopped_and_whole(make_trainer, **settings)
+    assert resumed == whole
+
+
+def test_rows_change_alike_however_the_batch_is_divided(make_trainer, settings):
+    source = make_trainer(**settings)._source
+    frames, rows = source.next_frames(3), torch.arange(8)
+    whole = source.batch(frames, rows, 3)["images"]
+    parts = [source.batch(frames[part], rows[part], 3)["images"] for part in rows.chunk(4)]
+    assert torch.equal(torch.cat(parts), whole)
+    assert not torch.equal(source.batch(frames, rows, 4)["images"], whole)
+    assert not torch.equal(source.batch(frames[:1], rows[1:2], 3)["images"], whole[:1])
+
+
+def test_what_is_validated_is_not_changed(make_trainer, settings):
+    source = make_trainer(**settings)._source
+    plain = make_trainer("plain", cache_features=False)._source
+    frames = torch.arange(3)
+    assert torch.equal(
+        source.inputs.inputs(frames)["images"], plain.inputs.inputs(frames)["images"]
+    )
+
+
+def test_features_that_are_kept_cannot_change(make_trainer):
+    with pytest.raises(ConfigError, match="augmentation changes the images in every step"):
+        make_trainer(augmentation=_CHANGES)
+
+
+def test_streamed_run_is_resumed_exactly(make_trainer, settings):
+    settings |= {"stream": {"readers": 2, "buffer_size": 10}, "batch_size": 4, "steps": 14}
+    resumed, whole = stopped_and_whole(make_trainer, **settings)
+    assert resumed == whole
+
+
+def test_streamed_images_are_those_in_memory(make_trainer):
+    stream = make_trainer(cache_features=False, stream={"readers": 2, "buffer_size": 8})._source
+    memory = make_trainer("memory", cache_features=False)._source
+    rows = torch.arange(8)
+    for step in range(20):
+        frames = stream.next_frames(step)
+        streamed, stored = (source.batch(frames, rows, step) for source in (stream, memory))
+        assert torch.equal(streamed["images"], stored["images"])
+        assert streamed["text"] == stored["text"]
+    assert stream.validate(Shown()) == memory.validate(Shown())
+
+
+class Shown(torch.nn.Module):
+    """A policy that predicts the mean of the images that it is shown."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.ones(1))
+
+    def predict_chunk(self, images, **inputs):
+        return images.mean(dim=(1, 2, 3, 4)).view(-1, 1, 1).expand(-1, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"readers": 3}, "batch_size is 8, which stream.readers 3 cannot divide"),
+        ({"readers": 8}, "5 training episodes do not give each 1 frames"),
+    ],
+)
+def test_readers_that_do_not_fit_are_refused(make_trainer, settings, cause):
+    with pytest.raises(ConfigError, match=cause):
+        make_trainer(cache_features=False, stream=settings)
+
+
+def test_stream_and_cached_features_exclude_each_other(make_trainer):
+    with pytest.raises(ConfigError, match="cache_features encodes all frames once"):
+        make_trainer(stream={"readers": 2})
