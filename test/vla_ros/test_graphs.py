@@ -65,6 +65,19 @@ def test_a_dry_run_can_be_asked_for_or_left_to_the_contract(value, parameter):
     assert nodes_of(dry_run=value)["command_node"].parameters["dry_run"] == parameter
 
 
+def test_a_file_of_parameters_reaches_every_node_after_the_shipped_one(tmp_path):
+    path = tmp_path / "more.yaml"
+    path.touch()
+    nodes = nodes_of(parameters=str(path), record="bag")
+    assert {node.parameter_files[1] for node in nodes.values()} == {str(path)}
+    assert {len(node.parameter_files) for node in nodes_of().values()} == {1}
+
+
+def test_a_file_of_parameters_that_is_not_there_is_refused():
+    with pytest.raises(ConfigError, match=r"'more\.yaml' is not a file"):
+        nodes_of(parameters="more.yaml")
+
+
 def test_unknown_argument_names_the_available_ones():
     with pytest.raises(ConfigError, match=r"'chekpoint' is unknown.*available: checkpoint, robot"):
         get_graph("groot").nodes({"chekpoint": "x"})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The way ahead is judged by a node with MoveIt's service, over real DDS."""
 
+import itertools
 import time
 
 import numpy as np
@@ -174,3 +175,39 @@ def test_a_service_that_is_not_needed_only_reports_that_it_is_missing(move_group
     arm = make_arm(is_needed=False)
     assert is_executing(arm.tick_until(is_executing))
     assert "nobody serves check_state_validity" in arm.validity.report().message
+
+
+def test_command_node_stops_the_arm_before_what_moveit_calls_a_collision(
+    move_group, executor, robot, start_node, wait_until
+):
+    from vla_msgs.msg import CommandStatus
+
+    move_group.serve()
+    start_node("command_node", "-p", "validity_service:=check_state_validity")
+    epochs = itertools.count(1)
+    robot.goal = HOME + np.array([0.6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0])
+
+    def goes_on_until(is_reached):
+        """Have it follow chunks from where it is, whatever else a busy machine has stopped."""
+        for _ in range(10):
+            executor.spin_once(timeout_sec=0.0)
+        robot.step()
+        if robot.status is None or is_reached(robot.status):
+            return robot.status
+        if robot.status.mode in (CommandStatus.WAITING, CommandStatus.HOLDING):
+            robot.start = robot.position
+            robot.send_chunk(robot.goal, epoch=next(epochs))
+        return None
+
+    def executes(status):
+        return status.mode == CommandStatus.EXECUTING
+
+    def collides(status):
+        return not executes(status) and "table with wrist" in status.reason
+
+    move_group.wall = HOME[0] + 0.3
+    wait_until(lambda: goes_on_until(executes), "motion")
+    wait_until(lambda: goes_on_until(collides), "a stop")
+    assert robot.position[0] < move_group.wall
+    move_group.wall = np.inf
+    wait_until(lambda: goes_on_until(executes), "motion on the free way")

@@ -149,10 +149,12 @@ class CommandLoop:
         hold_reason = ""
         if self._validity is not None and leader is None:
             hold_reason = self._validity.check(self._stream, now_ns, start_ns)
+        emergency = self._interlocks.find_reason(start_ns)
         tick = self._stream.tick(
             now_ns,
             rate.num_elapsed,
-            stop_reason=self._find_stop_reason(start_ns),
+            stop_reason=emergency or self._find_stop_reason(start_ns),
+            is_emergency=bool(emergency),
             hold_reason=hold_reason,
             leader=leader,
         )
@@ -182,9 +184,7 @@ class CommandLoop:
     def _find_stop_reason(self, monotonic_ns: int) -> str:
         if self._is_ending:
             return "the node is being deactivated"
-        reason = self._interlocks.find_reason(monotonic_ns) or self._inputs.find_reason(
-            monotonic_ns
-        )
+        reason = self._inputs.find_reason(monotonic_ns)
         if reason or self._is_preview:
             return reason
         if not self._interlocks.is_armed:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 
-from vla_core.errors import UnknownNameError
+from vla_core.errors import ConfigError, UnknownNameError
 from vla_core.sim.tasks import AUTO_TASK, TASKS
 from vla_ros.graph import (
     GraphArgument,
@@ -83,12 +84,19 @@ def _node(
         executable=name,
         name=name,
         namespace=values["namespace"],
-        parameter_files=(str(find_config(f"{name}.param.yaml")),),
+        parameter_files=_parameter_files(name, values),
         parameters={"contract": values["robot"], **parameters},
         environment={**graph_environment(), **environment},
         log_level=values["log_level"],
         on_exit=on_exit,
     )
+
+
+def _parameter_files(name: str, values: Mapping[str, str]) -> tuple[str, ...]:
+    shipped, more = str(find_config(f"{name}.param.yaml")), values["parameters"]
+    if more and not Path(more).is_file():
+        raise ConfigError(f"parameters: {more!r} is not a file; give the path of a YAML file.")
+    return (shipped, more) if more else (shipped,)
 
 
 def _recorder(values: Mapping[str, str]) -> NodeSpec:
@@ -97,7 +105,7 @@ def _recorder(values: Mapping[str, str]) -> NodeSpec:
         executable=name,
         name=name,
         namespace=values["namespace"],
-        parameter_files=(str(find_config(f"{name}.param.yaml")),),
+        parameter_files=_parameter_files(name, values),
         parameters={"path": values["record"]},
         environment=graph_environment(),
         log_level=values["log_level"],
@@ -165,6 +173,12 @@ def _arguments(checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
             description="Lowest severity that the nodes log.",
             default="info",
             choices=("debug", "info", "warn", "error", "fatal"),
+        ),
+        GraphArgument(
+            name="parameters",
+            description="YAML file with more parameters of any of the nodes, such as those that "
+            "'ros2 param dump' writes; arguments of the launch win. Empty: none.",
+            default="",
         ),
         GraphArgument(
             name="record",

@@ -392,6 +392,18 @@ def test_a_stop_reason_brings_the_arm_to_rest_whatever_the_policy_wants(arm):
     assert tick.reason == "emergency stop"
 
 
+@pytest.mark.parametrize(("is_emergency", "num_committed"), [(True, 0), (False, 2)])
+def test_an_emergency_stop_does_not_wait_for_what_is_committed(is_emergency, num_committed):
+    arm = Arm(commit_s=0.04)
+    arm.measure()
+    arm.give_chunk(HOME + 0.05 * np.arange(1, 17)[:, None])
+    arm.tick(20)
+    arm.measure()
+    tick = arm.stream.tick(arm.now_ns, stop_reason="stop", is_emergency=is_emergency)
+    speeds = np.abs(np.vstack((tick.velocity, tick.plan[1]))).max(axis=1)
+    assert np.flatnonzero(np.diff(speeds) < -1e-6)[0] == num_committed
+
+
 def test_after_a_stop_only_a_later_chunk_is_followed(arm):
     arm.measure()
     arm.give_chunk()
@@ -444,9 +456,11 @@ def test_a_leader_frees_an_arm_that_was_stopped_for_its_tracking_error(arm):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.sampled_from(["chunk", "lead", "stop", "none"]), min_size=5, max_size=60))
+@given(
+    st.lists(st.sampled_from(["chunk", "lead", "stop", "estop", "none"]), min_size=5, max_size=60)
+)
 def test_changes_of_who_commands_never_leave_the_limits(script):
-    arm = Arm()
+    arm = Arm(commit_s=0.04)
     commands = []
     for word in script:
         for _ in range(4):
@@ -455,7 +469,8 @@ def test_changes_of_who_commands_never_leave_the_limits(script):
                 arm.give_chunk()
             tick = arm.stream.tick(
                 arm.now_ns,
-                stop_reason="stop" if word == "stop" else "",
+                stop_reason=word if word in ("stop", "estop") else "",
+                is_emergency=word == "estop",
                 leader=HOME - 0.4 if word == "lead" else None,
             )
             arm.now_ns += TICK_NS

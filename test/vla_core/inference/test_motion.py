@@ -41,7 +41,7 @@ def motions(draw):
     return limits, Motion(limits, dt_s, commit_s=draw(st.sampled_from((0.0, 0.012, 0.04))))
 
 
-def random_run(limits, motion, seed, num_ticks=80):
+def random_run(limits, motion, seed, num_ticks=80, *, has_emergencies=False):
     """Yield position and velocity of every tick while following and stopping at random."""
     rng = np.random.default_rng(seed)
     lower = np.array([limit.lower for limit in limits.values()])
@@ -56,7 +56,7 @@ def random_run(limits, motion, seed, num_ticks=80):
                 rng.uniform(-5.0, 5.0, len(lower)),
             )
         if rng.random() < 0.1:
-            motion.stop()
+            motion.stop(at_once=has_emergencies and rng.random() < 0.5)
         else:
             rows = np.arange(1, 4)[:, None] * speed * 0.01
             motion.follow(target + rows, np.tile(speed, (3, 1)))
@@ -69,7 +69,8 @@ def test_position_velocity_acceleration_and_jerk_stay_within_their_limits(made, 
     limits, motion = made
     dt_s = motion.limiter.dt_s
     positions, velocities = (
-        np.array(p) for p in zip(*random_run(limits, motion, seed), strict=True)
+        np.array(p)
+        for p in zip(*random_run(limits, motion, seed, has_emergencies=True), strict=True)
     )
     accelerations = np.diff(velocities, axis=0) / dt_s
     jerks = np.diff(np.vstack((np.zeros(len(limits)), accelerations)), axis=0) / dt_s
@@ -101,14 +102,14 @@ def test_every_plan_ends_at_rest_within_the_limits(made, seed):
 
 
 @settings(max_examples=30, deadline=None)
-@given(motions(), SEEDS)
-def test_stop_comes_to_rest_and_stays(made, seed):
+@given(motions(), SEEDS, st.booleans())
+def test_stop_comes_to_rest_and_stays(made, seed, at_once):
     limits, motion = made
     list(random_run(limits, motion, seed, num_ticks=20))
     for _ in range(10_000):
         if motion.is_at_rest:
             break
-        motion.stop()
+        motion.stop(at_once=at_once)
         motion.advance(1)
     assert motion.is_at_rest
     before = motion.position
@@ -208,7 +209,7 @@ def test_tool_never_leaves_the_workspace_whatever_is_asked(jerk, seed):
         if rng.random() < 0.1:
             target = np.clip(HOME + rng.normal(0.0, 1.0, 6), CHAIN.lower, CHAIN.upper)
         if rng.random() < 0.05:
-            motion.stop()
+            motion.stop(at_once=rng.random() < 0.5)
         else:
             cut = motion.follow(np.tile(target, (3, 1)), np.zeros((3, 6)))
             excesses.append(cut.workspace_m)

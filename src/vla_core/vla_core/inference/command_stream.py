@@ -233,6 +233,7 @@ class CommandStream:
         num_elapsed: int = 1,
         *,
         stop_reason: str = "",
+        is_emergency: bool = False,
         hold_reason: str = "",
         leader: NDArray[np.float64] | None = None,
     ) -> CommandTick:
@@ -244,6 +245,7 @@ class CommandStream:
                 has meanwhile followed the plan.
             stop_reason: Why the arm must not move, whatever the policy wants; empty if it may.
                 Afterwards only chunks that arrive later are followed.
+            is_emergency: Whether that stop begins at once, whatever is committed.
             hold_reason: Why the chunk must not be followed now; empty if it may. It is later.
             leader: Positions of somebody who has priority over the policy, [A]. After the last
                 ones the arm stops until a chunk arrives.
@@ -267,7 +269,7 @@ class CommandStream:
             else:
                 fault = self._blocked_reason
         if fault:
-            cut = self._stop_or_stay(fault)
+            cut = self._stop_or_stay(fault, at_once=is_emergency)
         if self._motion.plan is not None and self._motion.position is not None:
             self._history.append(now_ns, self._motion.position)
         return self._report(now_ns, cut, jump)
@@ -383,7 +385,7 @@ class CommandStream:
         self._mode, self._reason = CommandMode.EXECUTING, self._refusal
         return cut.enlarged(far) if far else cut
 
-    def _stop_or_stay(self, fault: str) -> Cut:
+    def _stop_or_stay(self, fault: str, *, at_once: bool) -> Cut:
         if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
             self._reason = fault
             return _NO_CUT
@@ -395,7 +397,7 @@ class CommandStream:
             return _NO_CUT
         self._mode = CommandMode.STOPPING
         self._num_stop_ticks += 1
-        return Cut((), (), self._motion.stop(), False)
+        return Cut((), (), self._motion.stop(at_once=at_once), False)
 
     def _report(self, now_ns: int, cut: Cut, jump: float) -> CommandTick:
         motion = self._motion

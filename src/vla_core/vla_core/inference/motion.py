@@ -134,7 +134,9 @@ class Motion:
         Raises:
             SafetyError: A target is not finite.
         """
-        first = self.limiter.limit(targets[0], *self._newest, velocities[0], speed=speed)
+        first = self.limiter.limit(
+            targets[0], *self._newest(self._num_kept), velocities[0], speed=speed
+        )
         position, velocity = first.position, first.velocity
         positions, speeds = [position[None]], [velocity[None]]
         for target, target_velocity in zip(targets[1:], velocities[1:], strict=True):
@@ -144,34 +146,36 @@ class Motion:
             positions.append(position[None])
             speeds.append(velocity[None])
         tail = self.limiter.stop_trajectory(position, velocity)
-        excess_m = self._adopt([*positions, tail[0]], [*speeds, tail[1]])
+        excess_m = self._adopt([*positions, tail[0]], [*speeds, tail[1]], self._num_kept)
         return Cut(first.limited_joints, first.cuts, excess_m, first.is_met and not excess_m)
 
-    def stop(self) -> float:
+    def stop(self, *, at_once: bool = False) -> float:
         """Plan to come to rest as fast as the limits allow.
+
+        Args:
+            at_once: Whether the stop begins with the next tick, not after what is committed.
 
         Returns:
             How far the tool would have left the workspace, m; 0 if it does not. It then stops a
             few ticks later, where the last plan said.
         """
-        positions, velocities = self.limiter.stop_trajectory(*self._newest)
-        return self._adopt([positions], [velocities])
+        num_kept = self._num_mean if at_once else self._num_kept
+        positions, velocities = self.limiter.stop_trajectory(*self._newest(num_kept))
+        return self._adopt([positions], [velocities], num_kept)
 
     def rest(self) -> None:
         """Promise nothing any more."""
         self.plan = None
 
-    @property
-    def _newest(self) -> tuple[_Rows, _Rows]:
-        """The limiter's last command, from which it goes on."""
-        index = self._num_kept - 1
-        return self._track[0][index], self._track[1][index]
+    def _newest(self, num_kept: int) -> tuple[_Rows, _Rows]:
+        """Return the last of the limiter's commands that stay, from which it goes on."""
+        return self._track[0][num_kept - 1], self._track[1][num_kept - 1]
 
-    def _adopt(self, positions: list[_Rows], velocities: list[_Rows]) -> float:
+    def _adopt(self, positions: list[_Rows], velocities: list[_Rows], num_kept: int) -> float:
         """Make new commands of the limiter the plan, unless they leave the workspace."""
         assert self.position is not None
         num = self._num_mean
-        track = self._joined(0, positions), self._joined(1, velocities)
+        track = self._joined(0, positions, num_kept), self._joined(1, velocities, num_kept)
         plan = track[0][1:], track[1][1:]
         if num > 1:
             plan = _means(plan[0], num), _means(plan[1], num)
@@ -183,10 +187,11 @@ class Motion:
         self.plan, self._track = plan, track
         return 0.0
 
-    def _joined(self, part: int, new: list[_Rows]) -> _Rows:
+    def _joined(self, part: int, new: list[_Rows], num_kept: int) -> _Rows:
         """Return the commands that stay, new ones, and the last until the mean rests."""
         rest = [new[-1][-1:]] * (self._num_mean - 1)
-        return np.concatenate([self._track[part][: self._num_kept], *new, *rest])
+        rows = np.concatenate([self._track[part][:num_kept], *new, *rest])
+        return _after(rows, 0, self._num_kept)
 
     def _keep_promise(self) -> None:
         """Go on with the last plan, which was judged; a motion that has none begins with rest."""
