@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from vla_core.dataset import EpisodeDataset, FrameStream, mix_streams
+from vla_core.dataset import EpisodeDataset, FrameStream
 from vla_core.errors import ConfigError
 
 
@@ -90,26 +90,3 @@ def test_chosen_episodes_alone_are_read(dataset):
 def test_impossible_streams_are_refused(dataset, arguments, cause):
     with pytest.raises(ConfigError, match=cause):
         FrameStream(dataset, chunk_size=2, **arguments)
-
-
-def test_mixture_draws_by_weight_and_starts_again(dataset):
-    streams = {"arm": lambda epoch: iter(range(7)), "hand": lambda epoch: iter([f"pass {epoch}"])}
-    mixture = mix_streams(streams, {"arm": 3.0, "hand": 1.0}, seed=0)
-    drawn = [next(mixture) for _ in range(2000)]
-    share = sum(name == "hand" for name, _ in drawn) / len(drawn)
-    assert share == pytest.approx(0.25, abs=0.04)
-    assert [item for name, item in drawn if name == "hand"][:3] == ["pass 0", "pass 1", "pass 2"]
-
-
-@pytest.mark.parametrize(
-    ("weights", "cause"),
-    [({"arm": 1.0, "leg": 1.0}, "name the datasets arm"), ({"arm": 0.0}, "must be positive")],
-)
-def test_weights_that_do_not_fit_are_refused(weights, cause):
-    with pytest.raises(ConfigError, match=cause):
-        next(mix_streams({"arm": lambda epoch: iter([1])}, weights))
-
-
-def test_dataset_without_samples_is_named():
-    with pytest.raises(ConfigError, match="dataset 'arm' has no sample"):
-        next(mix_streams({"arm": lambda epoch: iter([])}, {"arm": 1.0}))

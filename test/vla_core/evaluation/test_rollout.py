@@ -280,3 +280,20 @@ def test_two_blocks_named_the_other_way_round_are_a_swapped_instruction(policy, 
     assert plain.duration_s == pytest.approx(3.0)
     assert {plain.target, swapped.target} < set(env.sim.targets)
     assert plain.target != swapped.target
+
+
+class RememberingPolicy(WatchedPolicy):
+    """A policy that is shown three earlier steps."""
+
+    history_length = 3
+
+
+def test_earlier_steps_are_the_last_ones_before_the_observation(checkpoint, env):
+    policy = RememberingPolicy.from_checkpoint(checkpoint)
+    for _ in range(2):  # The second episode begins without what the first one saw.
+        policy.observations = []
+        run_condition(policy, env, NORMAL)
+        first, second = policy.observations[:2]
+        assert first.history == ()
+        stamps = [step.stamp_ns for step in second.history] + [second.stamp_ns]
+        assert np.diff(stamps) == pytest.approx([1e8] * 3)

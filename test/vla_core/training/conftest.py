@@ -104,6 +104,40 @@ def recipe_values(tmp_path: Path, dataset_root: Path) -> dict[str, Any]:
 
 
 @pytest.fixture
+def octo_values(recipe_values: dict[str, Any]) -> dict[str, Any]:
+    """The same for a very small Octo with two earlier frames, whose loss draws no noise."""
+    recipe_values |= {"framework": "octo", "vlm": {}, "cache_features": False}
+    recipe_values["model"] = {
+        "vision_encoder": {"name": "patch", "output_dim": 16},
+        **{"hidden_dim": 16, "num_heads": 2, "num_layers": 1, "chunk_size": 4},
+        "history_length": 2,
+    }
+    return recipe_values
+
+
+@pytest.fixture
+def other(
+    tmp_path: Path, contract: RobotContract, make_episode: Callable[..., dict[str, Any]]
+) -> dict[str, str]:
+    """A dataset of a robot with one camera and two joints, and its contract."""
+    values = json.loads(json.dumps(contract.to_dict()))
+    values["robot"] = "other-arm"
+    joints = values["state"]["joints"][:2]
+    values["state"]["joints"] = values["action"]["joints"] = joints
+    values["limits"] = {joint: values["limits"][joint] for joint in joints}
+    del values["cameras"]["wrist"]
+    (tmp_path / "other.yaml").write_text(json.dumps(values))
+    with EpisodeWriter.for_contract(tmp_path / "other", RobotContract.from_dict(values)) as writer:
+        for seed in range(3):
+            episode = make_episode(seed, length=9)
+            del episode["images"]["wrist"]
+            for key in ("state", "actions"):
+                episode[key] = episode[key][:, :2]
+            writer.add_episode(**episode)
+    return {"path": str(tmp_path / "other"), "contract": str(tmp_path / "other.yaml")}
+
+
+@pytest.fixture
 def make_trainer(tmp_path: Path, recipe_values: dict[str, Any]) -> Callable[..., Trainer]:
     """Return a function that builds a trainer; keywords replace values of the recipe."""
 

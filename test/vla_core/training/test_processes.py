@@ -20,19 +20,19 @@ _LAUNCH = (
     *("-m", "vla_core.cli", "train"),
 )
 _WAIT_S = 300.0
-# Its loss draws no noise, which each process would draw for itself.
-_MODEL = {"hidden_dim": 16, "chunk_size": 4, "action_token_pattern": "oft"}
 
 
 @pytest.fixture
-def recipe_path(tmp_path, recipe_values):
-    recipe_values["vlm"]["num_action_tokens"] = 16
-    recipe_values["checkpoint"]["every_steps"] = 10
-    recipe_values |= {"framework": "openvla", "model": _MODEL, "cache_features": False}
-    recipe_values["steps"] = 30
-    recipe_values["stream"] = {"readers": 2, "buffer_size": 20}
-    recipe_values["augmentation"] = {"crop": 0.2, "brightness": 0.2}
-    (tmp_path / "two.recipe.yaml").write_text(yaml.safe_dump(recipe_values))
+def recipe_path(tmp_path, octo_values, dataset_root, other):
+    """Everything whose order or randomness could depend on who computes it."""
+    octo_values["checkpoint"]["every_steps"] = 10
+    octo_values |= {
+        "steps": 30,
+        "dataset": [{"path": str(dataset_root)}, other],
+        "stream": {"readers": 2, "buffer_size": 20},
+        "augmentation": {"crop": 0.2, "brightness": 0.2},
+    }
+    (tmp_path / "two.recipe.yaml").write_text(yaml.safe_dump(octo_values))
     return tmp_path / "two.recipe.yaml"
 
 

@@ -198,8 +198,8 @@ def test_unknown_model_keyword_is_refused_with_the_valid_ones(make_trainer):
 
 def test_cached_features_are_those_of_the_images(make_trainer, dataset_root):
     trainer = make_trainer()
-    episode = trainer._source.dataset.episode(1)
-    cached = trainer._source.inputs.inputs(torch.arange(12, 24))["vlm_features"]
+    episode = trainer._first.dataset.episode(1)
+    cached = trainer._first.inputs.inputs(torch.arange(12, 24))["vlm_features"]
     model = trainer._learner.model
     fresh = model.encode_vlm(trainer._pipeline.to_images(episode.images), episode.task)
     torch.testing.assert_close(cached.features, fresh.features, atol=5e-3, rtol=1e-3)
@@ -255,7 +255,7 @@ def test_backbone_is_trained_from_the_step_that_unfreezes_it_and_after_a_resumpt
 def test_horizon_of_a_stage_leaves_out_the_later_actions(make_trainer):
     trainer = make_trainer(curriculum=[{"from_step": 0, "horizon": 1}, {"from_step": 2}])
     frames = torch.tensor([0, 11])
-    first, second = (trainer._source.batch(frames, torch.arange(2), step) for step in (0, 2))
+    first, second = (trainer._first.batch(frames, torch.arange(2), step) for step in (0, 2))
     assert first["action_is_pad"].tolist() == [[False, True, True, True]] * 2
     assert second["action_is_pad"].sum(dim=1).tolist() == [0, 3]
 

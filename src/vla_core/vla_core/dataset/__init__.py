@@ -9,7 +9,7 @@ from vla_core.dataset.chunks import (
 )
 from vla_core.dataset.format import Feature, features_from_contract
 from vla_core.dataset.frame_stream import FrameStream, Sample
-from vla_core.dataset.mixture import mix_streams
+from vla_core.dataset.mixture import Mixture
 from vla_core.dataset.reader import Episode, EpisodeDataset
 from vla_core.dataset.writer import EpisodeWriter
 
@@ -21,9 +21,9 @@ __all__ = [
     "Feature",
     "FrameStream",
     "HistoryWindows",
+    "Mixture",
     "Sample",
     "action_chunks",
     "features_from_contract",
     "history_windows",
-    "mix_streams",
 ]

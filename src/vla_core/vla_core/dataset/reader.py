@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -225,6 +225,11 @@ class EpisodeDataset:
         from vla_core.processing.normalization import Statistics
 
         return Statistics.from_array(self.column(key))
+
+    def leave_out(self, problems: Mapping[int, str]) -> None:
+        """Leave out episodes, given by their places what is wrong; ``skipped`` names them."""
+        self.skipped |= {self._entries[place].number: why for place, why in problems.items()}
+        self._entries = [e for place, e in enumerate(self._entries) if place not in problems]
 
     def find_damaged(self) -> Iterator[tuple[int, str]]:
         """Decode every frame; yield each episode's place and what is wrong, '' if nothing is."""

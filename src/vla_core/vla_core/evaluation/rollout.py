@@ -8,6 +8,7 @@ the same episodes over ROS tell what latency and asynchrony cost.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -30,11 +31,15 @@ from vla_core.evaluation.episodes import (
 from vla_core.inference.checkpoint_files import find_checkpoint, read_json
 from vla_core.sim.env import TabletopEnv
 from vla_core.sim.tasks import DEFAULT_TASK
-from vla_core.types import ActionChunk, Observation
+from vla_core.types import ActionChunk, EarlierStep, Observation
 
 
 class ChunkPolicy(Protocol):
     """What a rollout needs of a policy."""
+
+    @property
+    def history_length(self) -> int:
+        """Earlier steps that an observation shall have."""
 
     def predict_chunk(self, observation: Observation, *, seed: int = 0) -> ActionChunk:
         """Return the action chunk that answers an observation."""
@@ -107,9 +112,10 @@ def run_episode(
         frames, info = env.reset(seed=plan.seed, options={"target": target})
     highest = dict(info["lifted_m"])
     inference_s = []
+    history: deque[EarlierStep] = deque(maxlen=policy.history_length)
     done = False
     while not done:
-        observation = _observe(frames, info, plan.condition)
+        observation = _observe(frames, info, plan.condition, history)
         began = time.perf_counter()
         chunk = policy.predict_chunk(observation, seed=plan.seed)
         inference_s.append(time.perf_counter() - began)
@@ -119,6 +125,8 @@ def run_episode(
                 f"{len(chunk.actions)} actions of a chunk; give at most {len(chunk.actions)}."
             )
         for action in chunk.actions[:actions_per_inference]:
+            if policy.history_length:
+                history.append(_earlier(_observe(frames, info, plan.condition)))
             frames, _, terminated, truncated, info = env.step(action.astype(np.float32))
             highest = {c: max(highest[c], height) for c, height in info["lifted_m"].items()}
             done = terminated or truncated
@@ -234,7 +242,10 @@ def summarize_rollout(
 
 
 def _observe(
-    frames: Mapping[str, NDArray[Any]], info: Mapping[str, Any], condition: str
+    frames: Mapping[str, NDArray[Any]],
+    info: Mapping[str, Any],
+    condition: str,
+    history: Iterable[EarlierStep] = (),
 ) -> Observation:
     stamp_ns = round(info["elapsed_s"] * 1e9)
     images = {name: value for name, value in frames.items() if name != "state"}
@@ -247,7 +258,12 @@ def _observe(
         stamp_ns=stamp_ns,
         image_stamps_ns=dict.fromkeys(images, stamp_ns),
         state_stamp_ns=stamp_ns,
+        history=tuple(history),
     )
+
+
+def _earlier(seen: Observation) -> EarlierStep:
+    return EarlierStep(images=seen.images, state=seen.state, stamp_ns=seen.stamp_ns)
 
 
 class _Runner:

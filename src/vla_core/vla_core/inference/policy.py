@@ -73,6 +73,11 @@ class Policy:
         self.contract = contract or pipeline.contract
         self._generator = torch.Generator()
 
+    @property
+    def history_length(self) -> int:
+        """Earlier steps that an observation shall have."""
+        return self.pipeline.history_length
+
     @classmethod
     def from_checkpoint(
         cls,
@@ -232,7 +237,7 @@ def _require_fitting_model(model: AbstractVLA, pipeline: ProcessingPipeline) -> 
     wrong = [
         f"{name} is {config[name]} in the model, {value} in the processing"
         for name, value in expected.items()
-        if config.get(name, value) != value
+        if config.get(name, value) not in (value, None)
     ]
     history_length = config.get("history_length", 0)
     if pipeline.history_length > history_length:

@@ -29,7 +29,7 @@ from vla_core.training.progress import ProgressDisplay
 from vla_core.training.recipe import TrainRecipe
 from vla_core.training.training_data import load_training_data
 
-_IMAGES = ("images", "plan_images")
+_IMAGES = ("images", "plan_images", "history_images")
 
 
 class BatchSource:
@@ -42,6 +42,7 @@ class BatchSource:
         recipe: Order, curriculum and augmentation.
         dataset: The episodes.
         pipeline: Normalises, and resizes the images as the robot will.
+        space: Name of the model's space of state and action; None for its first one.
 
     Attributes:
         dataset: The episodes.
@@ -53,11 +54,16 @@ class BatchSource:
     """
 
     def __init__(
-        self, recipe: TrainRecipe, dataset: EpisodeDataset, pipeline: ProcessingPipeline
+        self,
+        recipe: TrainRecipe,
+        dataset: EpisodeDataset,
+        pipeline: ProcessingPipeline,
+        space: str | None = None,
     ) -> None:
         self.dataset = dataset
         self.pipeline = pipeline
         self._recipe = recipe
+        self._space = space
         self._data = load_training_data(dataset, pipeline, recipe.validation.fraction, recipe.seed)
         self._curriculum = Curriculum(
             recipe.curriculum,
@@ -104,8 +110,11 @@ class BatchSource:
             rows: Their places in the batch of the step, int64 [b].
             step: Steps that were trained before.
         """
-        batch = self.inputs.inputs(frames) | self._data.targets(frames)
+        batch = self.inputs.inputs(frames) | self._data.states(frames)
+        batch |= self._data.targets(frames)
         batch["action_is_pad"] = self._is_pad(frames, step)
+        if self._space is not None:
+            batch["space"] = self._space
         if self._plan_ages is not None:
             batch |= self._plan_ages.inputs(frames)
         if self._recipe.augmentation != ImageAugmentation():
@@ -158,7 +167,9 @@ class BatchSource:
             if not model.looks_beside_vlm:
                 return features
         with ProgressDisplay(console, "reading", dataset.num_frames) as display:
-            images = store_images(dataset, pipeline, self._data.texts, display.advance)
+            images = store_images(
+                dataset, pipeline, self._data.texts, display.advance, self._data.history_index
+            )
         return images if features is None else FeaturesAndImages(features, images)
 
     def _is_pad(self, frames: Tensor, step: int) -> Tensor:
@@ -168,12 +179,16 @@ class BatchSource:
         return is_pad if horizon is None else is_pad | (torch.arange(is_pad.shape[1]) >= horizon)
 
     def _augmented(self, batch: dict[str, Any], rows: Tensor, step: int) -> dict[str, Tensor]:
-        """Return the images of a batch, those of one camera and row changed alike."""
+        """Return the images of a batch, those of one camera and row changed alike at all times."""
         shape = (self._recipe.batch_size, len(self.pipeline.contract.cameras), NUM_DRAWS)
         random = np.random.default_rng([self._recipe.seed, step])
         draws = torch.from_numpy(random.random(shape, np.float32))[rows]
         images = {name: batch[name] for name in _IMAGES if name in batch}
-        return {n: self._recipe.augmentation.apply(value, draws) for n, value in images.items()}
+        for name, value in images.items():
+            steps = draws[:, None] if name == "history_images" else draws
+            numbers = steps.expand(*value.shape[:-3], NUM_DRAWS)
+            images[name] = self._recipe.augmentation.apply(value, numbers)
+        return images
 
     def _validation_frames(self) -> Tensor:
         frames = self._curriculum.goal(self._data.validation_frames)

@@ -62,17 +62,28 @@ class CachedFeatures:
 
 @dataclass(frozen=True, eq=False)
 class StoredImages:
-    """Resized images of every frame, uint8 [F, N, 3, h, w], and its instruction."""
+    """What every frame shows and says.
+
+    Attributes:
+        images: Resized images, uint8 [F, N, 3, h, w].
+        texts: Instructions.
+        history_index: Earlier frames of each, int64 [F, H]; None for a model without history.
+    """
 
     images: Tensor
     texts: list[str]
+    history_index: Tensor | None = None
 
     def inputs(self, frames: Tensor) -> dict[str, Any]:
-        """Return images in [0, 1] and texts."""
-        return {
+        """Return images in [0, 1], those of the history if there is one, and texts."""
+        inputs = {
             "images": self.images[frames].float().div_(255.0),
             "text": [self.texts[frame] for frame in frames.tolist()],
         }
+        if self.history_index is not None and self.history_index.shape[1]:
+            earlier = self.images[self.history_index[frames]]
+            inputs["history_images"] = earlier.float().div_(255.0)
+        return inputs
 
 
 class StreamedImages:
@@ -98,20 +109,24 @@ class StreamedImages:
         self._starts = self._ends - lengths
         self._pipeline = pipeline
         self._texts = texts
-        self._store = FrameStore(dataset, self._resized, keeps_skipped=keeps_skipped)
+        self._store = FrameStore(
+            dataset, self._resized, pipeline.history_length, keeps_skipped=keeps_skipped
+        )
 
     def inputs(self, frames: Tensor) -> dict[str, Any]:
-        """Return images in [0, 1] and texts."""
+        """Return images in [0, 1], those of the history if there is one, and texts."""
         episodes = torch.searchsorted(self._ends, frames, right=True)
         places = (frames - self._starts[episodes]).tolist()
         windows = [
             torch.stack(self._store.window(episode, place))
             for episode, place in zip(episodes.tolist(), places, strict=True)
         ]
-        return {
-            "images": torch.stack([window[-1] for window in windows]).float().div_(255.0),
+        images = torch.stack(windows).float().div_(255.0)
+        inputs = {
+            "images": images[:, -1],
             "text": [self._texts[frame] for frame in frames.tolist()],
         }
+        return inputs if images.shape[1] == 1 else inputs | {"history_images": images[:, :-1]}
 
     def _resized(self, frames: dict[str, NDArray[np.uint8]]) -> Tensor:
         images = self._pipeline.to_images({name: frame[None] for name, frame in frames.items()})
@@ -212,7 +227,11 @@ def _write_rows(rows: slice, stored: Tensor, part: Tensor) -> Tensor:
 
 
 def store_images(
-    dataset: EpisodeDataset, pipeline: ProcessingPipeline, texts: list[str], on_frames: OnFrames
+    dataset: EpisodeDataset,
+    pipeline: ProcessingPipeline,
+    texts: list[str],
+    on_frames: OnFrames,
+    history_index: Tensor | None = None,
 ) -> StoredImages:
     """Resize the images of every frame and keep them in memory.
 
@@ -221,6 +240,7 @@ def store_images(
         pipeline: Resizes the images as the robot will.
         texts: Instruction of every frame.
         on_frames: Called with the number of frames after each that were read.
+        history_index: Earlier frames of each, int64 [F, H]; None for none.
     """
     side = pipeline.image_size
     size = (dataset.num_frames, len(pipeline.contract.cameras), 3, side, side)
@@ -232,7 +252,7 @@ def store_images(
         stored[start : start + len(images)] = images.mul_(255.0).round_()
         on_frames(len(images))
         start += len(images)
-    return StoredImages(stored, texts)
+    return StoredImages(stored, texts, history_index)
 
 
 def _parts(dataset: EpisodeDataset) -> Iterator[tuple[Episode, slice]]:

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
+from typing import Any
 
 from vla_core.errors import ConfigError
 from vla_core.inference.checkpoint_files import WEIGHTS_NAME, find_checkpoint
@@ -16,12 +18,17 @@ from vla_core.processing.value_checks import quoted
 from vla_core.training.recipe import TrainRecipe
 
 
-def build_model(recipe: TrainRecipe, contract: RobotContract) -> AbstractVLA:
+def build_model(
+    recipe: TrainRecipe,
+    contract: RobotContract,
+    others: Mapping[str, RobotContract] | None = None,
+) -> AbstractVLA:
     """Build the framework of a recipe for a robot.
 
     Args:
         recipe: Names framework and VLM and gives their keywords.
         contract: Gives the dimensions of state and action and the number of cameras.
+        others: Further robots that it is trained on, by the name of their space.
 
     Raises:
         ConfigError: A keyword is unknown, follows from the contract, or contradicts it.
@@ -32,24 +39,28 @@ def build_model(recipe: TrainRecipe, contract: RobotContract) -> AbstractVLA:
     framework = framework_class(recipe.framework)
     given = dict(recipe.model)
     check_keywords(framework, given)
-    derived = {"action_dim": len(contract.action_names), "state_dim": len(contract.state_names)}
+    derived: dict[str, Any] = _sizes(contract)
+    if others:
+        derived |= _further_spaces(recipe, framework, contract, others)
     taken = sorted({"vlm", *derived} & set(given))
     if taken:
         raise ConfigError(
             f"model gives {quoted(taken)}, which follow from the contract and the recipe's vlm; "
             "remove them."
         )
-    num_cameras = given.setdefault("num_cameras", len(contract.cameras))
-    if num_cameras != len(contract.cameras):
+    counts = {len(robot.cameras) for robot in (contract, *(others or {}).values())}
+    expected = len(contract.cameras) if len(counts) == 1 else None  # None: any number.
+    num_cameras = given.setdefault("num_cameras", expected)
+    if num_cameras != expected:
         raise ConfigError(
             f"model.num_cameras is {num_cameras}, but the contract of '{contract.robot}' has "
             f"{len(contract.cameras)} cameras: {quoted(contract.cameras)}."
         )
     has_vlm = "vlm" in inspect.signature(framework).parameters
     if has_vlm != bool(recipe.vlm):
-        expected = "needs a vlm; give its 'name'" if has_vlm else "has no VLM; give vlm: {}"
+        wanted = "needs a vlm; give its 'name'" if has_vlm else "has no VLM; give vlm: {}"
         raise ConfigError(
-            f"framework {recipe.framework!r} {expected}, got vlm {dict(recipe.vlm)!r}."
+            f"framework {recipe.framework!r} {wanted}, got vlm {dict(recipe.vlm)!r}."
         )
     if has_vlm:
         given["vlm"] = get_vlm(**recipe.vlm)
@@ -58,3 +69,37 @@ def build_model(recipe: TrainRecipe, contract: RobotContract) -> AbstractVLA:
         weights = find_checkpoint(recipe.start_from, contract) / WEIGHTS_NAME
         load_tensors(model, read_tensors(weights), weights)
     return model
+
+
+def _sizes(robot: RobotContract) -> dict[str, int]:
+    return {"action_dim": len(robot.action_names), "state_dim": len(robot.state_names)}
+
+
+def _further_spaces(
+    recipe: TrainRecipe,
+    framework: type[AbstractVLA],
+    contract: RobotContract,
+    others: Mapping[str, RobotContract],
+) -> dict[str, Any]:
+    """Return the spaces of state and action of further robots, if a framework has these.
+
+    Raises:
+        ConfigError: It has one space, and the robots differ in size.
+    """
+    if "spaces" in inspect.signature(framework).parameters:
+        return {"spaces": {name: _sizes(robot) for name, robot in others.items()}}
+    expected = {**_sizes(contract), "cameras": len(contract.cameras)}
+    for name, robot in others.items():
+        found = {**_sizes(robot), "cameras": len(robot.cameras)}
+        differences = [
+            f"{key} {found[key]}, not {value}"
+            for key, value in expected.items()
+            if found[key] != value
+        ]
+        if differences:
+            raise ConfigError(
+                f"framework {recipe.framework!r} has one space of state and action, that of "
+                f"'{contract.robot}', but '{name}' has {'; '.join(differences)}. Leave its "
+                "dataset out, or train 'octo', which has a space for each robot."
+            )
+    return {}

@@ -50,7 +50,7 @@ def open_loop_error(
     num_steps = 0
     for part in frames.split(batch_size):
         target = data.targets(part)
-        batch = inputs.inputs(part) | {"proprioception": target["proprioception"]}
+        batch = inputs.inputs(part) | data.states(part)
         predicted = model.predict_chunk(**send_to_device(batch, device), generator=generator)
         predicted = predicted.double().cpu()
         true, valid = target["actions"].double(), ~target["action_is_pad"]

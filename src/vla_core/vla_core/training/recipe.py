@@ -25,6 +25,7 @@ from vla_core.processing.value_checks import (
 )
 from vla_core.training.recipe_sections import (
     CheckpointRecipe,
+    DatasetRecipe,
     LoraRecipe,
     OptimizerRecipe,
     RolloutRecipe,
@@ -45,7 +46,7 @@ class TrainRecipe:
     Attributes:
         framework: Registered name of the framework.
         contract: Name or path of the robot contract.
-        dataset: Folder of the LeRobotDataset v3.0.
+        dataset: Folder of the LeRobotDataset, or several, the first of the contract's robot.
         vlm: ``name`` and ``pretrained`` of the VLM, and further keywords of its constructor;
             empty for a framework without one.
         model: Keywords of the framework; what follows from the contract is filled in.
@@ -68,6 +69,7 @@ class TrainRecipe:
         unfreeze_step: The backbone is frozen before this step and trained from it on; None
             leaves it as the model has it.
         lora: Low-rank adapters in the backbone.
+        skip_damaged: Decode all episodes first, and leave out those that are damaged.
         curriculum: Stages, in order; none for all data and horizons all the time.
         stream: Whether images are decoded when they are needed.
         augmentation: Random changes of the training images; none by default.
@@ -80,7 +82,7 @@ class TrainRecipe:
 
     framework: str
     contract: str
-    dataset: str
+    dataset: str | Sequence[DatasetRecipe]
     vlm: Mapping[str, Any]
     model: Mapping[str, Any]
     image_size: int
@@ -100,6 +102,7 @@ class TrainRecipe:
     gradient_checkpointing: bool = False
     compile: bool = False
     unfreeze_step: int | None = None
+    skip_damaged: bool = False
     lora: LoraRecipe = field(default_factory=LoraRecipe)
     curriculum: Sequence[StageRecipe] = ()
     stream: StreamRecipe = field(default_factory=StreamRecipe)
@@ -109,8 +112,10 @@ class TrainRecipe:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        for name in ("framework", "contract", "dataset"):
+        for name in ("framework", "contract"):
             require_text(name, getattr(self, name))
+        if isinstance(self.dataset, str) or not self.dataset:
+            require_text("dataset", self.dataset)
         for name in ("start_from", "wandb"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
@@ -119,12 +124,19 @@ class TrainRecipe:
             require_count(name, getattr(self, name))
         if self.unfreeze_step is not None:
             require_count("unfreeze_step", self.unfreeze_step)
-        for name in ("cache_features", "gradient_checkpointing", "compile"):
+        for name in ("cache_features", "gradient_checkpointing", "compile", "skip_damaged"):
             require_flag(name, getattr(self, name))
         require_choice("device", self.device, DEVICES)
         require_choice("normalization", self.normalization, NORMALIZATION_MODES)
         require_choice("precision", self.precision, PRECISIONS)
         self._require_consistency()
+
+    @property
+    def datasets(self) -> tuple[DatasetRecipe, ...]:
+        """The datasets, be it one or several."""
+        if isinstance(self.dataset, str):
+            return (DatasetRecipe(path=self.dataset),)
+        return tuple(self.dataset)
 
     def _require_consistency(self) -> None:
         if self.vlm and "name" not in self.vlm:
@@ -187,6 +199,11 @@ class TrainRecipe:
             _read_section(f"curriculum.{index}", StageRecipe, stage)
             for index, stage in enumerate(stages)
         )
+        if isinstance(values["dataset"], (list, tuple)):
+            values["dataset"] = tuple(
+                _read_section(f"dataset.{index}", DatasetRecipe, dataset)
+                for index, dataset in enumerate(values["dataset"])
+            )
         for name in ("vlm", "model"):
             if not isinstance(values[name], Mapping):
                 raise ConfigError(f"{name} must be a mapping of keywords, got {values[name]!r}.")

@@ -120,6 +120,28 @@ class RolloutRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRecipe:
+    """One of several datasets.
+
+    Attributes:
+        path: Folder of the LeRobotDataset.
+        contract: Name or path of the contract that it was recorded with; None for the recipe's.
+        weight: How often a batch is of it, relative to the others.
+    """
+
+    path: str
+    contract: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range."""
+        require_text("path", self.path)
+        if self.contract is not None:
+            require_text("contract", self.contract)
+        require_positive("weight", self.weight)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StreamRecipe:
     """Images that are decoded when they are trained on, instead of being kept in memory.
 

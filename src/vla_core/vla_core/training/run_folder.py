@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,21 +102,21 @@ class RunFolder:
         shutil.rmtree(replaced, ignore_errors=True)
 
 
-def describe_dataset(dataset: EpisodeDataset) -> dict[str, Any]:
-    """Return what training.json says of the dataset.
+def describe_datasets(datasets: Sequence[EpisodeDataset]) -> dict[str, Any]:
+    """Return what training.json says of the datasets of the policy's robot.
 
     The range of seeds, where episodes have one, tells which scenes a fair evaluation must avoid;
     the task of the simulation, where they have one, what `vla rollout` has to run.
     """
-    facts = [dataset.metadata(index) for index in range(dataset.num_episodes)]
+    facts = [dataset.metadata(index) for dataset in datasets for index in range(len(dataset))]
     seeds = [fact["seed"] for fact in facts if "seed" in fact]
     tasks = {fact.get("sim_task") for fact in facts}
     return {
-        "episodes": dataset.num_episodes,
-        "frames": dataset.num_frames,
-        "fps": dataset.fps,
-        "robot": dataset.robot_type,
-        "instructions": len(set(dataset.tasks)),
+        "episodes": sum(dataset.num_episodes for dataset in datasets),
+        "frames": sum(dataset.num_frames for dataset in datasets),
+        "fps": datasets[0].fps,
+        "robot": datasets[0].robot_type,
+        "instructions": len({task for dataset in datasets for task in dataset.tasks}),
         "seeds": [min(seeds), max(seeds)] if seeds else None,
         "sim_task": tasks.pop() if len(tasks) == 1 else None,
     }

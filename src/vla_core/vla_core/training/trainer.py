@@ -15,17 +15,14 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from vla_core.dataset.reader import EpisodeDataset
+from vla_core.dataset.mixture import Mixture
 from vla_core.errors import ConfigError
-from vla_core.processing.contract import load_contract
-from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.training.accelerator import (
     from_all_processes,
     own_parts,
     start_accelerator,
     sum_over_processes,
 )
-from vla_core.training.batch_source import BatchSource
 from vla_core.training.checkpoint import (
     TrainingState,
     random_state,
@@ -40,16 +37,16 @@ from vla_core.training.progress import ProgressDisplay
 from vla_core.training.recipe import TrainRecipe
 from vla_core.training.result import TrainingResult
 from vla_core.training.rollouts import simulated_task, success_rate
-from vla_core.training.run_folder import RunFolder, describe_dataset, describe_versions
+from vla_core.training.run_folder import RunFolder, describe_datasets, describe_versions
 from vla_core.training.run_log import Group, RunLog
-from vla_core.training.training_data import require_fit
+from vla_core.training.sources import load_robots, open_sources
 
 _RECENT = 0.01
 _INTERRUPTS = "interrupts"
 
 
 class Trainer:
-    """Trains one model on one dataset.
+    """Trains one model on one dataset, or several.
 
     Args:
         recipe: What to do.
@@ -73,25 +70,19 @@ class Trainer:
         )
         self._console = console if self.is_main else Console(quiet=True)
         seed_everything(recipe.seed)
-        contract = load_contract(recipe.contract)
-        model = build_model(recipe, contract)
-        dataset = EpisodeDataset(recipe.dataset)
-        require_fit(dataset, contract)
-        self._pipeline = ProcessingPipeline(
-            contract,
-            dataset.statistics("observation.state"),
-            dataset.statistics("action"),
-            image_size=recipe.image_size,
-            chunk_size=model.chunk_length,
-            normalization=recipe.normalization,
-        )
-        self._source = BatchSource(recipe, dataset, self._pipeline)
+        robots = load_robots(recipe)
+        model = build_model(recipe, robots.first, robots.others)
+        self._sources = open_sources(recipe, robots, model, self._console)
+        self._mixture = Mixture([each.weight for each in recipe.datasets], recipe.seed)
+        self._first = self._sources[0]
+        self._pipeline = self._first.pipeline
         self._task = None
         if recipe.rollout.every_steps:
-            self._task = simulated_task(dataset, contract.robot)
+            self._task = simulated_task(self._first.dataset, robots.first.robot)
         model.to(self._accelerator.device)
         with explain_failures(recipe, "the frames were prepared"):
-            self._source.prepare(model, self._console)
+            for source in self._sources:
+                source.prepare(model, self._console)
         self._learner = Learner(model, recipe, self._accelerator)
         if not self.is_main:  # Each process draws noise of its own for its own frames.
             seed_everything(recipe.seed + 1_000_003 * self._accelerator.process_index)
@@ -143,7 +134,8 @@ class Trainer:
             )
         self._learner.load(state.model, state.average, state.optimizer)
         sampler = progress["sampler"]
-        self._source.load_state_dict([sampler] if isinstance(sampler, dict) else sampler)
+        for source, position in zip(self._sources, _by_source(sampler), strict=True):
+            source.load_state_dict(position)
         self._step, self._seconds = progress["step"], progress["seconds"]
         self._loss, self._validation = progress["loss"], progress["validation"]
         if progress["best_error"] is not None:
@@ -233,7 +225,8 @@ class Trainer:
         Losses are means over the actions that are not padding. Each part counts by its number of
         these, so that the sum is the loss of the whole batch, however it is divided.
         """
-        source, step = self._source, self._step
+        step = self._step
+        source = self._sources[self._mixture.choose(step)]
         frames = source.next_frames(step)
         all_rows = torch.arange(len(frames))
         parts = own_parts(self._accelerator, all_rows, self.recipe.gradient_accumulation)
@@ -270,7 +263,7 @@ class Trainer:
 
     def _validate(self, display: ProgressDisplay) -> None:
         with self._learner.averaged() as model:
-            validation = self._source.validate(model)
+            validation = self._first.validate(model)
         if validation is None:
             return
         self._validation = validation
@@ -301,7 +294,7 @@ class Trainer:
                 self.folder.write_policy(model, self._pipeline, self._provenance(), dtype)
         progress = {
             "step": self._step,
-            "sampler": self._source.state_dict(),
+            "sampler": [source.state_dict() for source in self._sources],
             "seconds": self._seconds,
             "loss": self._loss,
             "validation": self._validation,
@@ -320,9 +313,10 @@ class Trainer:
         self.folder.plot()
 
     def _provenance(self) -> dict[str, Any]:
+        own = [s.dataset for s in self._sources if s.pipeline is self._pipeline]
         return {
             "recipe": self.recipe.to_dict(),
-            "dataset": describe_dataset(self._source.dataset),
+            "dataset": describe_datasets(own),
             "steps": self._step,
             "seconds": round(self._seconds, 1),
             "loss": self._loss,
@@ -331,3 +325,10 @@ class Trainer:
             "trained_parameters": self._learner.model.get_num_parameters(trainable_only=True),
             "versions": describe_versions(),
         }
+
+
+def _by_source(state: Any) -> list[list[dict[str, int]]]:
+    # Earlier versions knew one dataset, and at first one stage.
+    stages: list[Any] = [state] if isinstance(state, dict) else state
+    sources: list[Any] = [stages] if isinstance(stages[0], dict) else stages
+    return sources

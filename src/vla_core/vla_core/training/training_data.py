@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vla_core.dataset.chunks import action_chunks
+from vla_core.dataset.chunks import action_chunks, history_windows
 from vla_core.dataset.format import ACTION, IMAGE_PREFIX, STATE
 from vla_core.dataset.reader import EpisodeDataset
 from vla_core.errors import DatasetError
@@ -29,6 +29,8 @@ class TrainingData:
         actions: Normalised actions, float32 [F, A].
         chunk_index: Frames whose actions form the chunk of a frame, int64 [F, K].
         is_pad: True where the episode had already ended, bool [F, K].
+        history_index: Earlier frames that the observation of a frame has, int64 [F, H].
+        history_is_pad: True where the episode had not begun yet, bool [F, H].
         texts: Instruction of every frame.
         train_frames: Frames to train on, int64.
         validation_frames: Frames of the episodes held out, int64.
@@ -39,14 +41,23 @@ class TrainingData:
     actions: Tensor
     chunk_index: Tensor
     is_pad: Tensor
+    history_index: Tensor
+    history_is_pad: Tensor
     texts: list[str]
     train_frames: Tensor
     validation_frames: Tensor
 
+    def states(self, frames: Tensor) -> dict[str, Tensor]:
+        """Return ``proprioception`` of frames, and that of their history if there is one."""
+        states = {"proprioception": self.proprioception[frames]}
+        if self.history_index.shape[1]:
+            states["history_proprioception"] = self.proprioception[self.history_index[frames]]
+            states["history_pad_mask"] = self.history_is_pad[frames]
+        return states
+
     def targets(self, frames: Tensor) -> dict[str, Tensor]:
-        """Return ``proprioception``, ``actions`` [B, K, A] and ``action_is_pad`` of frames."""
+        """Return ``actions`` [B, K, A] and ``action_is_pad`` of frames."""
         return {
-            "proprioception": self.proprioception[frames],
             "actions": self.actions[self.chunk_index[frames]],
             "action_is_pad": self.is_pad[frames],
         }
@@ -62,7 +73,7 @@ def load_training_data(
 
     Args:
         dataset: The episodes.
-        pipeline: Normalises; its ``chunk_size`` is the length of the windows.
+        pipeline: Normalises; it has the lengths of chunks and histories.
         validation_fraction: Share of the episodes to hold out.
         seed: Of the choice of these episodes.
 
@@ -71,6 +82,7 @@ def load_training_data(
     """
     lengths = dataset.episode_lengths
     chunks = action_chunks(lengths, pipeline.chunk_size)
+    histories = history_windows(lengths, pipeline.history_length)
     held_out = _choose_episodes(len(lengths), validation_fraction, seed)
     is_held_out = np.repeat(np.isin(np.arange(len(lengths)), held_out), lengths)
     return TrainingData(
@@ -79,6 +91,8 @@ def load_training_data(
         actions=_to_tensor(pipeline.normalize_actions(_read(dataset, ACTION))),
         chunk_index=torch.from_numpy(chunks.index),
         is_pad=torch.from_numpy(chunks.is_pad),
+        history_index=torch.from_numpy(histories.index),
+        history_is_pad=torch.from_numpy(histories.is_pad),
         texts=[text for text, n in zip(dataset.tasks, lengths, strict=True) for _ in range(n)],
         train_frames=torch.from_numpy(np.flatnonzero(~is_held_out)),
         validation_frames=torch.from_numpy(np.flatnonzero(is_held_out)),
