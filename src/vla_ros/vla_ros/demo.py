@@ -30,6 +30,7 @@ from vla_ros.supervisor import Supervisor
 ARTIFACTS = (
     "bag",
     "plots",
+    "replay",
     "rollout",
     "contact_sheet.png",
     "demo.mp4",
@@ -39,6 +40,7 @@ ARTIFACTS = (
 )
 """Results of a demonstration, which replace an earlier one's."""
 _PREVIOUS = ".previous"
+_REPLAYED_TICKS = 60
 _PACED_NODES = ("sim_robot_node", "command_node")
 
 
@@ -202,6 +204,7 @@ class Demo:
         from vla_core.evaluation.artifacts import write_artifacts
         from vla_core.processing.contract import load_contract
 
+        replay = None if self.is_interrupted else self._replay()
         write_artifacts(
             self.folder,
             bag=self.folder / "bag",
@@ -214,10 +217,34 @@ class Demo:
                 "real_time_priority": self.priorities,
                 "problems": self.problems,
                 "rollout": rollout,
+                "replay": replay,
                 "is_interrupted": self.is_interrupted,
                 "planned_episodes": self.num_planned,
             },
         )
+
+    def _replay(self) -> dict[str, Any] | None:
+        """Replay the beginning of the recording; return what the report says of it."""
+        from vla_core.evaluation.replay.output import describe_run, write_outputs
+        from vla_core.evaluation.replay.runner import ReplayJob, replay_bag
+        from vla_core.evaluation.replay.settings import ReplaySettings
+
+        settings = ReplaySettings(max_ticks=_REPLAYED_TICKS, probe_every=_REPLAYED_TICKS // 4)
+        job = ReplayJob(
+            checkpoint=self.checkpoint, settings=settings, folder=self.folder / "replay"
+        )
+        try:
+            result = replay_bag(job, self.folder / "bag")
+        except VLAError as error:
+            self.problems.append(f"The recording cannot be replayed: {error}")
+            return None
+        metrics = describe_run(job, [result])
+        write_outputs(job, [result], metrics)
+        return {
+            "page": "replay/report.html",
+            "answered": metrics["ticks"]["answered"],
+            "error_rad": metrics["error"]["total"]["rad"]["mae"],
+        }
 
     @contextmanager
     def _finishing(self, what: str) -> Iterator[None]:

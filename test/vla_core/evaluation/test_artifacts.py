@@ -152,3 +152,11 @@ def test_episode_without_a_grasp_shows_its_thirds(expert_run):
     missed = replace(episode, lifted_m=dict.fromkeys(episode.lifted_m, 0.0))
     moments = find_moments(expert_run.recorded, expert_run.contract, missed)
     assert list(moments) == ["start", "1/3 of the time", "2/3 of the time", "end"]
+
+
+def test_report_leads_to_the_replay_of_the_recording_where_there_is_one(summary):
+    replay = {"page": "replay/report.html", "answered": 60, "error_rad": 0.0213}
+    page = render_report({**summary, "replay": replay}, {})
+    assert '<a href="replay/report.html">' in page
+    assert "21.3 mrad" in page
+    assert "replay/report.html" not in render_report({**summary, "replay": None}, {})

@@ -36,10 +36,12 @@ td.number, th.number { text-align: right; }
 .good { color: #15803d; font-weight: 600; }
 .bad { color: #b91c1c; font-weight: 600; }
 .plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(330px, 100%), 1fr));
-  gap: 18px; }
+  gap: 18px; margin-top: 16px; }
 figure { margin: 0; }
 figure img { display: block; width: 100%; }
 figcaption { font-size: .88rem; margin-bottom: 2px; }
+figure:target { outline: 3px solid #2563eb; outline-offset: 4px; border-radius: 2px; }
+a { color: #1d4ed8; }
 @media (max-width: 600px) { th, td { padding-right: 10px; }
   td.label:first-child { white-space: normal; min-width: 9.5em; line-height: 1.3; } }
 """
@@ -109,13 +111,34 @@ def figures(svgs: Mapping[str, str]) -> str:
     Args:
         svgs: SVG by caption.
     """
-    # As images, because inline figures would share one name space of identifiers.
-    parts = [
-        f"<figure><figcaption>{escape(caption)}</figcaption>"
-        f'<img alt="{escape(caption)}" src="{_data_uri(svg.encode(), "image/svg+xml")}"></figure>'
-        for caption, svg in svgs.items()
-    ]
+    return columns([figure(drawing(svg, caption), caption) for caption, svg in svgs.items()])
+
+
+def columns(parts: Sequence[str]) -> str:
+    """Lay parts, HTML, out in as many columns as fit."""
     return f'<div class="plots">{"".join(parts)}</div>'
+
+
+def figure(content: str, caption: str, *, anchor: str = "", link: str = "") -> str:
+    """Put a caption, plain text, over HTML content.
+
+    Args:
+        content: HTML.
+        caption: Plain text.
+        anchor: Name under which a link finds the figure; it is marked when one has led there.
+        link: Anchor to which the caption leads.
+    """
+    text = escape(caption)
+    if link:
+        text = f'<a href="#{escape(link)}">{text}</a>'
+    name = f' id="{escape(anchor)}"' if anchor else ""
+    return f"<figure{name}><figcaption>{text}</figcaption>{content}</figure>"
+
+
+def drawing(svg: str, description: str) -> str:
+    """Embed an SVG."""
+    # As an image, because inline figures would share one name space of identifiers.
+    return f'<img alt="{escape(description)}" src="{_data_uri(svg.encode(), "image/svg+xml")}">'
 
 
 def picture(image: Image.Image, description: str) -> str:

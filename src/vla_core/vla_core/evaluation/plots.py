@@ -24,7 +24,7 @@ _BOTTOM_IN = 0.45
 _LEAST_RANGE = 0.02
 _MEASURED = "#1d4ed8"
 _COMMANDED = "#ea580c"
-_STYLE: Any = {
+STYLE: Any = {
     "font.size": 8.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -52,7 +52,7 @@ def draw_histogram(samples: NDArray[np.float64], *, label: str, limit: float | N
         The figure as SVG.
     """
     values = samples[np.isfinite(samples)]
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH_IN, 2.3), layout="constrained")
         axes = figure.add_subplot()
         axes.hist(values, bins=min(60, max(10, values.size // 10)), color=_MEASURED)
@@ -68,7 +68,7 @@ def draw_histogram(samples: NDArray[np.float64], *, label: str, limit: float | N
         axes.set_xlabel(label)
         axes.set_ylabel("count")
         axes.legend(frameon=False, fontsize=7.5)
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
 def draw_joints(run: RecordedRun, contract: RobotContract, episode: EpisodeResult) -> str:
@@ -88,7 +88,7 @@ def draw_joints(run: RecordedRun, contract: RobotContract, episode: EpisodeResul
     measured_s = (run.joint_stamps_ns[measured] - episode.start_stamp_ns) / 1e9
     commanded_s = (commands.stamps_ns[ticks] - episode.start_stamp_ns) / 1e9
     joints: Sequence[str] = contract.state.joints
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         height_in = _ROW_IN * len(joints) + _TOP_IN + _BOTTOM_IN
         figure = Figure(figsize=(_WIDTH_IN, height_in))
         # Fixed margins: to find them by layout takes longer than to draw the figure.
@@ -117,7 +117,7 @@ def draw_joints(run: RecordedRun, contract: RobotContract, episode: EpisodeResul
             axes.set_ylabel(f"{joint}\n[{unit}]", fontsize=7)
             axes.yaxis.set_label_coords(-0.13, 0.5)
             axes.locator_params(axis="y", nbins=3)
-            _widen(axes, scale * _LEAST_RANGE)
+            widen(axes, scale * _LEAST_RANGE)
         rows[-1].set_xlabel("time since the instruction [s]")
         rows[0].legend(
             frameon=False,
@@ -127,10 +127,10 @@ def draw_joints(run: RecordedRun, contract: RobotContract, episode: EpisodeResul
             bbox_to_anchor=(1, 1),
             borderpad=0,
         )
-        return _to_svg(figure)
+        return to_svg(figure)
 
 
-def _widen(axes: Axes, least: float) -> None:
+def widen(axes: Axes, least: float) -> None:
     """Show at least a range, so that the noise of a joint at rest does not look like motion."""
     low, high = axes.get_ylim()
     if high - low < least:
@@ -142,7 +142,8 @@ def _during(stamps_ns: NDArray[np.int64], episode: EpisodeResult) -> NDArray[np.
     return (stamps_ns >= episode.start_stamp_ns) & (stamps_ns <= episode.end_stamp_ns)
 
 
-def _to_svg(figure: Figure) -> str:
+def to_svg(figure: Figure) -> str:
+    """Return a figure as SVG that is the same for the same data."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()

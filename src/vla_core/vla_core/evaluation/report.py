@@ -89,6 +89,8 @@ def render_report(
     shown = f" Shown are the first {shown}, as in the film." if shown else ""
     note = f'<p class="muted">Measured joint positions and the commands behind them.{shown}</p>'
     sections.append(section("Joints", note + figures(joints)))
+    if summary.get("replay"):
+        sections.append(section("Replay", _replay(summary["replay"])))
     sections.append(section("Recording", _recording_table(summary["recording"])))
     return page(title, sections)
 
@@ -265,6 +267,16 @@ def _interruptions(seconds: Mapping[str, float]) -> str:
         '<p class="muted">In the middle of episodes the arm was not following the policy for '
         f"{escape(causes)}.</p>"
     )
+
+
+def _replay(replay: Mapping[str, Any]) -> str:
+    """Say what the policy would have done on this recording, and where the rest is."""
+    error_mrad = 1e3 * replay["error_rad"]
+    text = (
+        f"Asked again at {replay['answered']} control ticks of this recording, the policy is "
+        f"{error_mrad:.1f} mrad from what was commanded, on average over the whole chunk: "
+    )
+    return f'<p>{escape(text)}<a href="{escape(replay["page"])}">report of the replay</a></p>'
 
 
 def _recording_table(recording: Mapping[str, Any]) -> str:

@@ -81,12 +81,14 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"\nfirst motion {demo.start_up['first_motion_s']:.1f} s after the start")
     for name, what in (
         ("report.html", "figures and plots"),
+        ("replay/report.html", "the recording replayed, as `vla replay` does it"),
         ("demo.mp4", "film"),
         ("contact_sheet.png", "pictures of every episode"),
         ("bag", "recording, MCAP"),
         ("summary.json", "every figure of the report"),
     ):
-        console.print(f"  {args.output / name}  {what}")
+        if (args.output / name).exists():
+            console.print(f"  {args.output / name}  {what}")
     for problem in demo.problems:
         console.print(problem, style="red", markup=False, soft_wrap=True)
     if demo.is_interrupted:

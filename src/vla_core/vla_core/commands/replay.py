@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: MIT
+"""Evaluate a policy on recordings, without a robot and without ROS.
+
+At every control tick of a rosbag2 recording the policy answers what the robot saw, through the
+code of the policy node, and is compared with what the demonstrator did. Leaves metrics.json,
+report.html and, for Foxglove, an MCAP file with prediction and recording side by side.
+
+  vla replay demo/bag --checkpoint groot
+  vla replay --bags 'fleet/*.mcap' --ray local --resume
+  vla replay demo/bag --compare out/train/old/policy out/train/new/policy --gate gate.yaml
+
+The exit status is 1 where a limit of the gate is broken, 2 where a recording cannot be read.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vla_core.evaluation.replay.bag_result import BagResult
+    from vla_core.evaluation.replay.runner import Failure, ReplayJob
+
+EXIT_GATE = 1
+EXIT_FAILED = 2
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add = parser.add_argument
+    add("bag", nargs="*", type=Path, help="rosbag2 folder, or an .mcap or .db3 file")
+    add("--bags", metavar="GLOB", help="more recordings, such as 'fleet/*.mcap'")
+    add("--checkpoint", default="groot", help="shipped name or folder (default groot)")
+    add(
+        "--compare",
+        nargs=2,
+        metavar=("A", "B"),
+        help="two checkpoints on the same recordings: is B better or worse than A?",
+    )
+    add("--gate", type=Path, metavar="YAML", help="limits that the figures must keep")
+    add("--contract", help="robot contract, name or path (default: the policy's own)")
+    add(
+        "--actions",
+        nargs="+",
+        default=["command"],
+        metavar="SOURCE",
+        help="what the demonstrator did: 'command' (the contract's topics, default), 'state' (the "
+        "measured joints a step later), or topics, each with =PREFIX if its joints lack one",
+    )
+    add("--instruction", metavar="TEXT", help="default: what the recording says")
+    add("--instruction-topic", metavar="TOPIC", help="topic with the instruction")
+    add("--episode-topic", metavar="TOPIC", help="topic that says when an episode runs")
+    add("--clock", default="received", help="received (default), or stamp: see docs/replay.md")
+    add("--lenient", action="store_true", help="a broken message is a gap, not an error")
+    add("--seed", type=int, default=0, help="of the policy's sampler (default 0)")
+    add(
+        "--probe-every",
+        type=int,
+        default=10,
+        metavar="N",
+        help="control ticks between two checks with spoilt inputs, 0 for none (default 10)",
+    )
+    add("--other-instruction", metavar="TEXT", help="what the swapped instruction is")
+    add("--worst", type=int, default=6, metavar="N", help="worst moments to show (default 6)")
+    add("--max-ticks", type=int, default=0, metavar="N", help="of each recording; 0: all")
+    add("--ray", metavar="ADDRESS", help="spread over a Ray cluster; 'local': this machine")
+    add("--resume", action="store_true", help="take the results of an interrupted, equal run")
+    add("--device", default="cpu", help="cpu (default), cuda or auto")
+    add("--threads", type=int, default=1, help="threads of torch (default 1)")
+    add("--no-mcap", action="store_true", help="write no MCAP file")
+    add("--rerun", action="store_true", help="also write a file for the Rerun viewer")
+    add("--output", type=Path, default=Path("out/replay"), help="folder of the results")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Replay the recordings; return the exit status.
+
+    Raises:
+        ConfigError: No recording is named, or a setting is out of range.
+        DatasetError: The only recording cannot be read.
+        CheckpointError: The checkpoint is missing or damaged.
+    """
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from vla_core.evaluation.replay.comparison import compare_policies
+    from vla_core.evaluation.replay.console import describe_comparison, summarize
+    from vla_core.evaluation.replay.gate import find_faults, load_gate
+    from vla_core.evaluation.replay.output import describe_run, write_outputs
+
+    console = Console(highlight=False)
+    bags = find_bags(args.bag, args.bags)
+    limits = None if args.gate is None else load_gate(args.gate)
+    job = _job(args)
+    first_metrics = comparison = None
+    if args.compare:
+        first_job = replace(job, checkpoint=args.compare[0], folder=args.output / "first")
+        job = replace(job, checkpoint=args.compare[1])
+        first, _ = _replay(first_job, bags, args, console)
+        first_metrics = describe_run(first_job, first)
+    results, failures = _replay(job, bags, args, console)
+    metrics = describe_run(job, results, failures)
+    if first_metrics is not None:
+        known = [{result.facts["bag"] for result in each} for each in (first, results)]
+        both = known[0] & known[1]
+        comparison = compare_policies(
+            [result for result in first if result.facts["bag"] in both],
+            [result for result in results if result.facts["bag"] in both],
+            job.open_policy().contract,
+        )
+        metrics["comparison"] = comparison
+        write_outputs(first_job, first, first_metrics)
+    faults = None if limits is None else find_faults(limits, metrics)
+    write_outputs(job, results, metrics, first=first_metrics, faults=faults)
+    console.print(summarize(metrics))
+    if comparison is not None:
+        console.print()
+        console.print(describe_comparison(comparison))
+    console.print()
+    for name, what in _outputs(job):
+        console.print(f"  {args.output / name}  {what}", soft_wrap=True)
+    for failure in failures:
+        console.print(failure.reason, style="red", markup=False, soft_wrap=True)
+    for fault in faults or ():
+        console.print(f"gate: {fault}", style="bold red", markup=False, soft_wrap=True)
+    if failures:
+        return EXIT_FAILED
+    return EXIT_GATE if faults else 0
+
+
+def find_bags(named: Sequence[Path], pattern: str | None) -> list[Path]:
+    """Return the recordings that are named and those that a pattern finds, each once.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    import glob
+
+    from vla_core.errors import ConfigError
+
+    found = sorted(Path(name) for name in glob.glob(pattern, recursive=True)) if pattern else []
+    bags = list(dict.fromkeys([*named, *found]))
+    if not bags:
+        asked = f"--bags '{pattern}' matches nothing" if pattern else "no recording is named"
+        raise ConfigError(f"{asked}; give rosbag2 folders, .mcap or .db3 files.")
+    return bags
+
+
+def _job(args: argparse.Namespace) -> ReplayJob:
+    from vla_core.evaluation.replay.runner import ReplayJob
+    from vla_core.evaluation.replay.settings import ReplaySettings
+
+    return ReplayJob(
+        checkpoint=args.checkpoint,
+        settings=ReplaySettings(
+            contract=args.contract,
+            actions=tuple(args.actions),
+            instruction=args.instruction,
+            instruction_topic=args.instruction_topic,
+            episode_topic=args.episode_topic,
+            clock=args.clock,
+            is_strict=not args.lenient,
+            seed=args.seed,
+            probe_every=args.probe_every,
+            other_instruction=args.other_instruction,
+            num_worst=args.worst,
+            max_ticks=args.max_ticks,
+        ),
+        folder=args.output,
+        device=args.device,
+        num_threads=args.threads,
+        writes_mcap=not args.no_mcap,
+        writes_rerun=args.rerun,
+    )
+
+
+def _replay(
+    job: ReplayJob, bags: Sequence[Path], args: argparse.Namespace, console: Console
+) -> tuple[list[BagResult], list[Failure]]:
+    """Replay all recordings; results come in the order of the recordings.
+
+    Raises:
+        DatasetError: None of them can be read.
+    """
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from vla_core.errors import DatasetError
+    from vla_core.evaluation.replay.bag_result import BagResult
+    from vla_core.evaluation.replay.runner import replay_bags
+
+    outcomes: dict[Path, Any] = {}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(job.checkpoint, total=0.0)
+
+        def show(bag: Path, elapsed_s: float, duration_s: float) -> None:
+            done = f"{job.checkpoint} on {bag.name} ({len(outcomes) + 1} of {len(bags)})"
+            progress.update(task, description=done, completed=elapsed_s, total=duration_s)
+
+        replays = replay_bags(
+            job, bags, resume=args.resume, on_progress=show, ray_address=args.ray
+        )
+        for bag, outcome in replays:
+            outcomes[bag] = outcome
+            if len(bags) > 1:
+                is_done = isinstance(outcome, BagResult)
+                what = "replayed" if is_done else "cannot be replayed"
+                console.print(f"{len(outcomes)} of {len(bags)}: {bag} {what}", soft_wrap=True)
+    results = [outcomes[bag] for bag in bags if isinstance(outcomes[bag], BagResult)]
+    failures = [outcomes[bag] for bag in bags if not isinstance(outcomes[bag], BagResult)]
+    if not results:
+        raise DatasetError("\n".join(failure.reason for failure in failures))
+    return results, failures
+
+
+def _outputs(job: ReplayJob) -> list[tuple[str, str]]:
+    found = [("report.html", "figures, plots and frames"), ("metrics.json", "every figure")]
+    if job.writes_mcap or job.writes_rerun:
+        found.append(("predictions", "prediction and recording, for Foxglove or Rerun"))
+    return found

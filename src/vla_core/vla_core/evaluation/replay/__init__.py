@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+"""Replay of recordings: what a policy would have done where a demonstrator acted."""

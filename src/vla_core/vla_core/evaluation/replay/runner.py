@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: MIT
+"""Replays many recordings: what is done stays done, a bag that cannot be read stops no other."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from vla_core.errors import VLAError
+from vla_core.evaluation.replay.bag_replay import BagReplay, Progress, TickSink, fingerprint
+from vla_core.evaluation.replay.bag_result import BagResult, load_finished
+from vla_core.evaluation.replay.settings import ReplaySettings
+from vla_core.inference.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayJob:
+    """One policy on many recordings.
+
+    Attributes:
+        checkpoint: Shipped name or folder.
+        settings: How recordings are read.
+        folder: Where results go.
+        device: Where to infer.
+        num_threads: Threads of torch.
+        writes_mcap: Whether predictions and recording go side by side into an MCAP file.
+        writes_rerun: Whether they go into a file for the Rerun viewer.
+    """
+
+    checkpoint: str
+    settings: ReplaySettings
+    folder: Path
+    device: str = "cpu"
+    num_threads: int = 1
+    writes_mcap: bool = False
+    writes_rerun: bool = False
+
+    def open_policy(self) -> Policy:
+        """Open the policy, once in a process."""
+        return _open_policy(self.checkpoint, self.settings.contract, self.num_threads, self.device)
+
+    def bag_name(self, bag: Path) -> str:
+        """Return a short name that no other recording has."""
+        return f"{bag.stem}-{hashlib.sha256(str(bag.resolve()).encode()).hexdigest()[:8]}"
+
+    def result_folder(self, bag: Path) -> Path:
+        """Return where the result of a recording is."""
+        return self.folder / "bags" / self.bag_name(bag)
+
+    def finished(self, bag: Path) -> BagResult | None:
+        """Return the result of an earlier run that did exactly this, if there is one."""
+        identity = self.open_policy().checkpoint_id
+        return load_finished(self.result_folder(bag), fingerprint(bag, identity, self.settings))
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A recording that could not be replayed.
+
+    Attributes:
+        bag: The recording.
+        reason: Why.
+    """
+
+    bag: Path
+    reason: str
+
+
+Outcome = BagResult | Failure
+
+
+def replay_bag(
+    job: ReplayJob, bag: Path, on_progress: Progress = lambda elapsed_s, duration_s: None
+) -> BagResult:
+    """Replay one recording, in this process.
+
+    Raises:
+        VLAError: It cannot be read, or the policy cannot answer it.
+    """
+    policy = job.open_policy()
+    with ExitStack() as stack:
+        sinks: list[TickSink] = []
+        if job.writes_mcap:
+            from vla_core.evaluation.replay.predictions_bag import PredictionsBag
+
+            path = job.folder / "predictions" / job.bag_name(bag)
+            sinks.append(stack.enter_context(PredictionsBag(path, policy.contract)).add)
+        if job.writes_rerun:
+            from vla_core.evaluation.replay.rerun_file import RerunFile
+
+            path = job.folder / "predictions" / f"{job.bag_name(bag)}.rrd"
+            sinks.append(RerunFile(path, policy.contract).add)
+
+        replay = BagReplay(policy, bag, job.settings, on_progress=on_progress, sinks=sinks)
+        return replay.run()
+
+
+def replay_bags(
+    job: ReplayJob,
+    bags: Sequence[Path],
+    *,
+    resume: bool = False,
+    on_progress: Callable[[Path, float, float], None] = lambda bag, elapsed_s, duration_s: None,
+    ray_address: str | None = None,
+) -> Iterator[tuple[Path, Outcome]]:
+    """Replay recordings and keep every result as it comes.
+
+    Args:
+        job: What to do.
+        bags: The recordings.
+        resume: Whether results of an earlier, equal run are taken.
+        on_progress: Called with a recording, the time replayed, and its duration.
+        ray_address: Ray cluster to spread the recordings over, ``'local'`` for this machine;
+            None: one after the other in this process.
+
+    Yields:
+        A recording and its outcome, in any order.
+
+    Raises:
+        VLAError: The policy cannot be opened.
+    """
+    job.open_policy()
+    rest = []
+    for bag in bags:
+        found = job.finished(bag) if resume and bag.exists() else None
+        if found is None:
+            rest.append(bag)
+        else:
+            yield bag, found
+    if ray_address is not None:
+        from vla_core.evaluation.replay.cluster import replay_on_cluster
+
+        outcomes = replay_on_cluster(job, rest, ray_address)
+    else:
+        outcomes = _replay_here(job, rest, on_progress)
+    for bag, outcome in outcomes:
+        if isinstance(outcome, BagResult):
+            outcome.save(job.result_folder(bag))
+        yield bag, outcome
+
+
+def _replay_here(
+    job: ReplayJob, bags: Sequence[Path], on_progress: Callable[[Path, float, float], None]
+) -> Iterator[tuple[Path, Outcome]]:
+    for bag in bags:
+
+        def report(elapsed_s: float, duration_s: float, bag: Path = bag) -> None:
+            on_progress(bag, elapsed_s, duration_s)
+
+        try:
+            yield bag, replay_bag(job, bag, report)
+        except VLAError as error:
+            yield bag, Failure(bag, str(error))
+
+
+@lru_cache(maxsize=2)
+def _open_policy(checkpoint: str, contract: str | None, num_threads: int, device: str) -> Policy:
+    policy = Policy.from_checkpoint(
+        checkpoint, contract=contract, num_threads=num_threads, device=device
+    )
+    policy.warm_up()
+    return policy
