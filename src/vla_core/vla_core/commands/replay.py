@@ -6,7 +6,7 @@ code of the policy node, and is compared with what the demonstrator did. Leaves 
 report.html and, for Foxglove, an MCAP file with prediction and recording side by side.
 
   vla replay demo/bag --checkpoint groot
-  vla replay --bags 'fleet/*.mcap' --ray local --resume
+  vla replay --bags 'fleet/*.mcap' --resume
   vla replay demo/bag --compare out/train/old/policy out/train/new/policy --gate gate.yaml
 
 The exit status is 1 where a limit of the gate is broken, 2 where a recording cannot be read.
@@ -67,7 +67,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--other-instruction", metavar="TEXT", help="what the swapped instruction is")
     add("--worst", type=int, default=6, metavar="N", help="worst moments to show (default 6)")
     add("--max-ticks", type=int, default=0, metavar="N", help="of each recording; 0: all")
-    add("--ray", metavar="ADDRESS", help="spread over a Ray cluster; 'local': this machine")
     add("--resume", action="store_true", help="take the results of an interrupted, equal run")
     add("--device", default="cpu", help="cpu (default), cuda or auto")
     add("--threads", type=int, default=1, help="threads of torch (default 1)")
@@ -207,9 +206,7 @@ def _replay(
             done = f"{job.checkpoint} on {bag.name} ({len(outcomes) + 1} of {len(bags)})"
             progress.update(task, description=done, completed=elapsed_s, total=duration_s)
 
-        replays = replay_bags(
-            job, bags, resume=args.resume, on_progress=show, ray_address=args.ray
-        )
+        replays = replay_bags(job, bags, resume=args.resume, on_progress=show)
         for bag, outcome in replays:
             outcomes[bag] = outcome
             if len(bags) > 1:

@@ -105,7 +105,6 @@ def replay_bags(
     *,
     resume: bool = False,
     on_progress: Callable[[Path, float, float], None] = lambda bag, elapsed_s, duration_s: None,
-    ray_address: str | None = None,
 ) -> Iterator[tuple[Path, Outcome]]:
     """Replay recordings and keep every result as it comes.
 
@@ -114,8 +113,6 @@ def replay_bags(
         bags: The recordings.
         resume: Whether results of an earlier, equal run are taken.
         on_progress: Called with a recording, the time replayed, and its duration.
-        ray_address: Ray cluster to spread the recordings over, ``'local'`` for this machine;
-            None: one after the other in this process.
 
     Yields:
         A recording and its outcome, in any order.
@@ -131,13 +128,7 @@ def replay_bags(
             rest.append(bag)
         else:
             yield bag, found
-    if ray_address is not None:
-        from vla_core.evaluation.replay.cluster import replay_on_cluster
-
-        outcomes = replay_on_cluster(job, rest, ray_address)
-    else:
-        outcomes = _replay_here(job, rest, on_progress)
-    for bag, outcome in outcomes:
+    for bag, outcome in _replay_here(job, rest, on_progress):
         if isinstance(outcome, BagResult):
             outcome.save(job.result_folder(bag))
         yield bag, outcome
