@@ -2,6 +2,8 @@
 """`vla replay`: the shipped policy on demonstrations, and one made worse on purpose."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -125,7 +127,7 @@ def gate(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def good(replay, gate):
-    return replay("--gate", str(gate), "--max-ticks", "12", probe_every=6)
+    return replay("--gate", str(gate), "--max-ticks", "12", "--rerun", probe_every=6)
 
 
 def test_the_shipped_policy_keeps_the_gate_and_leaves_a_page_that_loads_nothing(good):
@@ -141,6 +143,14 @@ def test_the_shipped_policy_keeps_the_gate_and_leaves_a_page_that_loads_nothing(
     for link in {part.partition('"')[0] for part in page.split('href="#')[1:]}:
         assert f'id="{link}"' in page
     assert len(list(folder.glob("predictions/*/*.mcap"))) == 1
+
+
+def test_the_file_for_the_rerun_viewer_has_prediction_recording_and_cameras(good):
+    (path,) = good[2].glob("predictions/*.rrd")
+    command = [sys.executable, "-m", "rerun", "rrd", "print", str(path)]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for entity in ("joint_1/predicted", "joint_1/recorded", "cameras/front", "cameras/wrist"):
+        assert entity in printed
 
 
 def test_the_example_of_a_gate_limits_figures_that_there_are(good):
