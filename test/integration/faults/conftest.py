@@ -3,12 +3,14 @@
 
 import dataclasses
 import itertools
+import math
 import threading
 from contextlib import contextmanager
 
 import numpy as np
 import pytest
 
+from vla_core.inference.motion import COMMIT_S
 from vla_core.processing.contract import load_contract
 from vla_core.sim.arm_model import HOME
 from vla_ros.graphs import get_graph
@@ -18,6 +20,7 @@ from vla_ros.supervisor import Supervisor
 MOVING_SPEED, RESTING_SPEED = 0.05, 0.02
 STEP_S = 0.01
 STEPS_PER_JOINT_STATE, STEPS_PER_FRAME = 2, 7
+NUM_TRIES = 5
 TASK = "pick up the red block"
 POISON = "cracked"
 
@@ -73,7 +76,7 @@ class Robot:
     Attributes:
         spoil: Given `joints`, `front` or `wrist` and a message, returns what is published; None:
             nothing.
-        rejections: What the arm's controller has refused.
+        rejections: What the arm's controller has refused, but for what came too late.
     """
 
     def __init__(self, node, *, has_clock=False):
@@ -138,11 +141,13 @@ class Robot:
         now_ns = self.now_ns()
         if self._clock is not None:
             self._clock.publish(Clock(clock=time_message(now_ns)))
-        for trajectory in self._trajectories.take_all():
+        if (trajectory := self._trajectories.take()) is not None:
             try:
                 self._controller.replace(trajectory, now_ns)
             except TrajectoryRejectedError as error:
-                self.rejections.append(str(error))
+                # On a busy machine this robot may hear of one when it has ended.
+                if error.cause != "past":
+                    self.rejections.append(str(error))
         position, velocity = self._controller.sample(now_ns)
         if step % STEPS_PER_JOINT_STATE == 0:
             self._publish(
@@ -167,6 +172,9 @@ class Arm:
         graph: The supervisor of the graph.
         listener: Hears `command`, `policy`, `chunk`, `joints` and `diagnostics`.
         robot: The robot, where it is none of the graph's processes.
+
+    Attributes:
+        num_committed: Periods that a plan keeps of the one before: a stop begins after them.
     """
 
     def __init__(self, contract, graph, listener, robot=None):
@@ -174,6 +182,7 @@ class Arm:
         self.graph = graph
         self.listener = listener
         self.robot = robot
+        self.num_committed = math.ceil(COMMIT_S / contract.command.dt_s - 1e-9)
         self._pids, self._marks = {}, {}
 
     def new(self, name):
@@ -189,7 +198,9 @@ class Arm:
     def is_moving(self):
         from vla_msgs.msg import CommandStatus
 
-        return self.listener.mode() == CommandStatus.EXECUTING and self._speed() > MOVING_SPEED
+        # The motion of an untrained Helix may be a small one.
+        speed = MOVING_SPEED if self.robot is not None else 0.0
+        return self.listener.mode() == CommandStatus.EXECUTING and self._speed() > speed
 
     def is_at_rest(self):
         return self._speed() < RESTING_SPEED
@@ -202,7 +213,11 @@ class Arm:
         return self.listener.listen_until(condition, what)
 
     def wait_for_motion(self):
-        self.wait_for(self.is_moving, "a moving arm")
+        """Begin to look with an arm that moves now, whatever was said meanwhile."""
+        ticks = self.listener.heard["command"]
+        self.wait_for(lambda: True, "what was said meanwhile")
+        num_ticks = len(ticks)
+        self.wait_for(lambda: len(ticks) > num_ticks and self.is_moving(), "a moving arm")
         self.mark()
 
     def say(self, instruction):
@@ -215,36 +230,51 @@ class Arm:
         return response.epoch
 
     def stop(self, because):
-        """Return the ticks of a stop: the one before, and those until the arm moves no more."""
+        """Return the ticks of a stop: the one before, and those until the arm moves no more.
+
+        None if the arm was at rest already.
+        """
         from vla_msgs.msg import CommandStatus
 
+        def because_of_it(tick, mode):
+            return tick.mode == mode and because in tick.reason
+
+        self.wait_for(
+            lambda: any(because_of_it(t, CommandStatus.HOLDING) for t in self.new("command")),
+            f"a hold: {because}",
+        )
         ticks = self.new("command")
-        stopping = [
-            index
-            for index, tick in enumerate(ticks)
-            if tick.mode == CommandStatus.STOPPING and because in tick.reason
-        ]
-        assert stopping, f"the arm was at rest before it could stop because {because}"
-        first = stopping[0]
+        begins = (i for i, t in enumerate(ticks) if because_of_it(t, CommandStatus.STOPPING))
+        first = next(begins, None)
+        if first is None:
+            return None
         stop = itertools.takewhile(lambda t: t.mode == CommandStatus.STOPPING, ticks[first:])
         return [ticks[first - 1], *stop]
 
     def assert_stops(self, because):
-        """The arm decelerates to rest, for a reason that it tells."""
+        """The arm decelerates to rest, for a reason that it tells; return the ticks of the stop.
+
+        Where a busy machine had stopped a spoilt robot for another reason, it is tried again.
+        """
         from vla_msgs.msg import CommandStatus
 
-        self.wait_for(
-            lambda: any(
-                tick.mode == CommandStatus.HOLDING and because in tick.reason
-                for tick in self.new("command")
-            ),
-            f"a hold: {because}",
-        )
-        before, *stopping = self.stop(because)
+        ticks = self.stop(because)
+        for _ in range(NUM_TRIES):
+            if ticks is not None or self.robot is None:
+                break
+            spoil, self.robot.spoil = self.robot.spoil, unspoilt
+            self.wait_for_motion()
+            self.robot.spoil = spoil
+            ticks = self.stop(because)
+        assert ticks is not None, f"the arm was at rest before: {because}"
+        before, *stopping = ticks
         assert before.mode == CommandStatus.EXECUTING
-        # The tick that stops still has the velocity that the one before has planned for it.
-        speeds = np.abs([tick.command_velocities for tick in stopping])
+        # What was committed before comes first.
+        begin_s = (self.num_committed - 0.5) * self.contract.command.dt_s
+        slowing = [tick for tick in stopping if _seconds(stopping[0], tick) > begin_s]
+        speeds = np.abs([tick.command_velocities for tick in slowing])
         assert np.all(np.diff(speeds, axis=0) <= 1e-9)
+        return ticks
 
     def assert_stops_in_time(self, because, *, age="chunk_age"):
         """Deceleration begins within two periods of the age limit.
@@ -255,28 +285,27 @@ class Arm:
             because: Part of the reason.
             age: Field of the command status whose limit counts.
         """
-        self.assert_stops(because)
+        before, stop = self.assert_stops(because)[:2]
         part = self.contract.state if age == "joint_state_age" else self.contract.action
-        before, stop = self.stop(because)[:2]
         period_s = self.contract.command.dt_s
         assert getattr(before, age) <= part.max_age_s
-        num_elapsed = round(_seconds(before, stop) / period_s)
-        late = (getattr(stop, age) - part.max_age_s) / period_s
-        assert 0.0 < late <= 2.0 + num_elapsed - 1
+        num_skipped = round(_seconds(before, stop) / period_s) - 1
+        late = (getattr(stop, age) - part.max_age_s) / period_s + self.num_committed
+        assert 0.0 < late <= 2.01 + num_skipped
 
-    def assert_diagnosed(self, name, text):
-        """/diagnostics warns of the cause."""
+    def is_diagnosed(self, name, text):
+        """Return whether /diagnostics has warned of a cause."""
         from diagnostic_msgs.msg import DiagnosticStatus
 
-        self.wait_for(
-            lambda: any(
-                report.name == name and text in report.message
-                for array in self.new("diagnostics")
-                for report in array.status
-                if report.level != DiagnosticStatus.OK
-            ),
-            f"a diagnostic of {name}: {text}",
+        return any(
+            report.name == name and text in report.message
+            for array in self.new("diagnostics")
+            for report in array.status
+            if report.level != DiagnosticStatus.OK
         )
+
+    def assert_diagnosed(self, name, text):
+        self.wait_for(lambda: self.is_diagnosed(name, text), f"a diagnostic of {name}: {text}")
 
     def assert_goes_on(self, *, restarted=()):
         """The arm moves again, and no process was started anew but those that are named."""
@@ -353,5 +382,6 @@ def running_arm(run_arm):
 @pytest.fixture
 def arm(running_arm):
     """The arm while it follows its policy."""
+    running_arm.robot.spoil = unspoilt
     running_arm.wait_for_motion()
     return running_arm

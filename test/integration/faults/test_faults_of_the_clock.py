@@ -31,11 +31,15 @@ def first_tick_after_jump(arm, jump_s):
 
 
 @pytest.mark.parametrize(
-    ("jump_s", "reason"),
-    [(JUMP_S, "s old, at most"), (-JUMP_S, "the clock was set back")],
+    ("jump_s", "reasons"),
+    [
+        (JUMP_S, ("s old, at most",)),
+        # A joint state of the time before may still be on its way.
+        (-JUMP_S, ("the clock was set back", "in the future")),
+    ],
     ids=["forward", "back"],
 )
-def test_the_clock_jumps(simulated_arm, jump_s, reason):
+def test_the_clock_jumps(simulated_arm, jump_s, reasons):
     """The arm decelerates from the first tick on, and goes on with data of the new time."""
     from vla_msgs.msg import CommandStatus
 
@@ -43,7 +47,7 @@ def test_the_clock_jumps(simulated_arm, jump_s, reason):
     arm.wait_for_motion()
     tick = first_tick_after_jump(arm, jump_s)
     assert tick.mode in (CommandStatus.STOPPING, CommandStatus.HOLDING)
-    assert reason in tick.reason
+    assert any(reason in tick.reason for reason in reasons)
     arm.assert_goes_on()
     for newest in (arm.listener.last("command"), arm.listener.last("chunk")):
         assert abs(stamp_ns(newest) - arm.robot.now_ns()) < JUMP_S / 2 * 1e9

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Faults of cameras and joint states: docs/faults.md lists them."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -55,7 +57,9 @@ def test_the_joints_are_reordered(arm):
     arm.robot.spoil = reorder
     first = arm.wait_for(lambda: arm.new("chunk"), "a chunk")[-1].sequence
     arm.wait_for(lambda: arm.listener.last("chunk").sequence > first + 3, "further chunks")
-    assert {tick.reason for tick in arm.new("command")} == {""}
+    # A busy machine may be late with either, but refuses nothing and finds no joint elsewhere.
+    late = rf"(({OLD_CHUNK}|{OLD_STATE}) [\d.]+ s old, at most [\d.]+ s is allowed)?"
+    assert all(re.fullmatch(late, tick.reason) for tick in arm.new("command"))
     arm.assert_goes_on()
 
 
