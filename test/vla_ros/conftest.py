@@ -234,6 +234,17 @@ def call_service(node):
     return call
 
 
+@pytest.fixture
+def executor(node):
+    """An executor that spins the node of the test."""
+    from rclpy.executors import SingleThreadedExecutor
+
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+    yield executor
+    executor.shutdown()
+
+
 @pytest.fixture(scope="session")
 def untrained_checkpoint(tmp_path_factory):
     """A small GR00T checkpoint for the table-top arm that moves it somewhere within its limits."""

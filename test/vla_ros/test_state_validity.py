@@ -101,16 +101,6 @@ class Arm:
 
 
 @pytest.fixture
-def executor(node):
-    from rclpy.executors import SingleThreadedExecutor
-
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    yield executor
-    executor.shutdown()
-
-
-@pytest.fixture
 def move_group(node, executor):
     import rclpy
 

@@ -26,16 +26,6 @@ def make_contract():
 
 
 @pytest.fixture
-def executor(node):
-    from rclpy.executors import SingleThreadedExecutor
-
-    executor = SingleThreadedExecutor(context=node.context)
-    executor.add_node(node)
-    yield executor
-    executor.shutdown()
-
-
-@pytest.fixture
 def make_node(node, executor):
     """Make another node, of a controller, that is spun with the first."""
     import rclpy

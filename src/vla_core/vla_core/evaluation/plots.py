@@ -89,13 +89,7 @@ def draw_joints(run: RecordedRun, contract: RobotContract, episode: EpisodeResul
     commanded_s = (commands.stamps_ns[ticks] - episode.start_stamp_ns) / 1e9
     joints: Sequence[str] = contract.state.joints
     with mpl.rc_context(STYLE):
-        height_in = _ROW_IN * len(joints) + _TOP_IN + _BOTTOM_IN
-        figure = Figure(figsize=(_WIDTH_IN, height_in))
-        # Fixed margins: to find them by layout takes longer than to draw the figure.
-        figure.subplots_adjust(
-            left=0.17, right=0.98, top=1 - _TOP_IN / height_in, bottom=_BOTTOM_IN / height_in
-        )
-        rows = figure.subplots(len(joints), 1, sharex=True, squeeze=False)[:, 0]
+        figure, rows = joint_rows(len(joints))
         for column, (joint, axes) in enumerate(zip(joints, rows, strict=True)):
             scale, unit = (1e3, "mm") if "gripper" in joint else (1.0, "rad")
             axes.plot(
@@ -114,23 +108,51 @@ def draw_joints(run: RecordedRun, contract: RobotContract, episode: EpisodeResul
                     linewidth=0.9,
                     label="commanded",
                 )
-            axes.set_ylabel(f"{joint}\n[{unit}]", fontsize=7)
-            axes.yaxis.set_label_coords(-0.13, 0.5)
-            axes.locator_params(axis="y", nbins=3)
-            widen(axes, scale * _LEAST_RANGE)
+            label_joint_row(axes, joint, unit, scale)
         rows[-1].set_xlabel("time since the instruction [s]")
-        rows[0].legend(
-            frameon=False,
-            ncols=2,
-            fontsize=7.5,
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            borderpad=0,
-        )
+        add_legend(rows[0])
         return to_svg(figure)
 
 
-def widen(axes: Axes, least: float) -> None:
+def joint_rows(num_joints: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure with a row for every joint, on one axis of time."""
+    height_in = _ROW_IN * num_joints + _TOP_IN + _BOTTOM_IN
+    figure = Figure(figsize=(_WIDTH_IN, height_in))
+    # Fixed margins: to find them by layout takes longer than to draw the figure.
+    figure.subplots_adjust(
+        left=0.17, right=0.98, top=1 - _TOP_IN / height_in, bottom=_BOTTOM_IN / height_in
+    )
+    return figure, list(figure.subplots(num_joints, 1, sharex=True, squeeze=False)[:, 0])
+
+
+def label_joint_row(axes: Axes, joint: str, unit: str, scale: float) -> None:
+    """Name what a row shows once it is drawn.
+
+    Args:
+        axes: The row.
+        joint: Whose it is.
+        unit: Of the values as they are drawn.
+        scale: What rad or m were multiplied with.
+    """
+    axes.set_ylabel(f"{joint}\n[{unit}]", fontsize=7)
+    axes.yaxis.set_label_coords(-0.13, 0.5)
+    axes.locator_params(axis="y", nbins=3)
+    _widen(axes, scale * _LEAST_RANGE)
+
+
+def add_legend(axes: Axes) -> None:
+    """Say above the first row what the colours mean."""
+    axes.legend(
+        frameon=False,
+        ncols=2,
+        fontsize=7.5,
+        loc="lower right",
+        bbox_to_anchor=(1, 1),
+        borderpad=0,
+    )
+
+
+def _widen(axes: Axes, least: float) -> None:
     """Show at least a range, so that the noise of a joint at rest does not look like motion."""
     low, high = axes.get_ylim()
     if high - low < least:

@@ -10,17 +10,13 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
-from vla_core.evaluation.plots import STYLE, to_svg, widen
+from vla_core.evaluation.plots import STYLE, add_legend, joint_rows, label_joint_row, to_svg
 from vla_core.evaluation.replay.action_units import action_units
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.processing.contract import RobotContract
 
 _WIDTH_IN = 4.2
-_ROW_IN = 0.95
-_TOP_IN = 0.22
-_BOTTOM_IN = 0.45
 _RECORDED, _PREDICTED, _WORST = "#1d4ed8", "#ea580c", "#b91c1c"
-_LEAST_RANGE = 0.02
 _MOST_POINTS = 1500
 _SCALES = {"rad": (1e3, "mrad"), "m": (1e3, "mm")}
 
@@ -79,12 +75,7 @@ def draw_window(
     gaps = np.diff(times_s[during], prepend=times_s[during][:1]) > 3.0 * contract.action.dt_s
     names = contract.action_names
     with mpl.rc_context(STYLE):
-        height_in = _ROW_IN * len(names) + _TOP_IN + _BOTTOM_IN
-        figure = Figure(figsize=(_WIDTH_IN, height_in))
-        figure.subplots_adjust(
-            left=0.17, right=0.98, top=1 - _TOP_IN / height_in, bottom=_BOTTOM_IN / height_in
-        )
-        rows = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+        figure, rows = joint_rows(len(names))
         units = action_units(contract)
         for column, (name, unit, axes) in enumerate(zip(names, units, rows, strict=True)):
             scale, label = (1e3, "mm") if unit == "m" else (1.0, "rad")
@@ -94,18 +85,8 @@ def draw_window(
                 axes.plot(times_s[during], values, color=colour, linewidth=1.0, label=key)
             for moment_s in worst_s:
                 axes.axvline(moment_s, color=_WORST, linewidth=0.8, linestyle=":")
-            axes.set_ylabel(f"{name}\n[{label}]", fontsize=7)
-            axes.yaxis.set_label_coords(-0.13, 0.5)
-            axes.locator_params(axis="y", nbins=3)
-            widen(axes, scale * _LEAST_RANGE)
+            label_joint_row(axes, name, label, scale)
         rows[-1].set_xlabel("time [s]")
         rows[-1].set_xlim(start_s, stop_s)
-        rows[0].legend(
-            frameon=False,
-            ncols=2,
-            fontsize=7.5,
-            loc="lower right",
-            bbox_to_anchor=(1, 1),
-            borderpad=0,
-        )
+        add_legend(rows[0])
         return to_svg(figure)
