@@ -2,6 +2,8 @@
 import csv
 import json
 import signal
+import subprocess
+import sys
 from functools import partialmethod
 
 import numpy as np
@@ -322,3 +324,12 @@ def test_compiled_blocks_give_the_same_losses(make_trainer, monkeypatch):
 def test_run_without_validation_completes(make_trainer):
     trainer = make_trainer(validation={"fraction": 0.0})
     assert trainer.run().validation is None
+
+
+def test_training_needs_no_simulation():
+    code = (
+        "import sys, vla_core.training.trainer; "
+        "print([m for m in ('gymnasium', 'mujoco', 'mink') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.stdout.strip() == "[]", result.stderr

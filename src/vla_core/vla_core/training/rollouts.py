@@ -7,12 +7,10 @@ import torch
 
 from vla_core.dataset.reader import EpisodeDataset
 from vla_core.errors import ConfigError
-from vla_core.evaluation.rollout import plan_episodes, run_episode
 from vla_core.evaluation.seeds import HELD_OUT_SEEDS
 from vla_core.inference.policy import Policy
 from vla_core.models.frameworks import AbstractVLA
 from vla_core.processing.pipeline import ProcessingPipeline
-from vla_core.sim.env import TabletopEnv
 from vla_core.sim.tasks import DEFAULT_TASK, get_task
 from vla_core.training.checkpoint import random_state, restore_random_state
 from vla_core.training.recipe_sections import RolloutRecipe
@@ -49,6 +47,10 @@ def success_rate(
         recipe: Number of episodes, and actions per inference.
         task: Task of the simulation.
     """
+    # Training without rollouts needs no gymnasium and no MuJoCo.
+    from vla_core.evaluation.rollout import plan_episodes, run_episode
+    from vla_core.sim.env import TabletopEnv
+
     was_training, num_threads, state = model.training, torch.get_num_threads(), random_state()
     device = next(model.parameters()).device
     env = TabletopEnv(task)

@@ -240,7 +240,9 @@ class Trainer:
         return sums
 
     def _require_finite(self, name: str, value: float) -> None:
-        if not math.isfinite(value) and self._log is not None:
+        if math.isfinite(value):
+            return
+        if self._log is not None:
             self._log.close()
         latest = self.folder.checkpoints.latest()
         require_finite(name, value, self._step + 1, self.recipe, latest)
