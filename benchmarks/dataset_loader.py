@@ -122,12 +122,11 @@ def frames_between(container: Any, first: int, last: int) -> list[Any]:
 
 
 def rate_of(samples: Iterator[Any], count: int) -> float:
-    """Return the samples per second over some samples, after the first."""
-    next(samples)
+    """Return the samples per second over some samples, what comes before the first included."""
     begin = time.process_time()
-    for _ in range(count - 1):
+    for _ in range(count):
         next(samples)
-    return (count - 1) / (time.process_time() - begin)
+    return count / (time.process_time() - begin)
 
 
 if __name__ == "__main__":

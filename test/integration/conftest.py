@@ -71,11 +71,6 @@ class Listener:
         assert future.done(), f"service {service} did not answer"
         return future.result()
 
-    def forget(self):
-        """Drop what was heard."""
-        for messages in self.heard.values():
-            messages.clear()
-
     def close(self):
         self.node.destroy_node()
         self._context.try_shutdown()

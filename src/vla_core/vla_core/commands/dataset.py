@@ -10,9 +10,15 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from vla_core.cli import read_docstring
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vla_core.dataset.reader import EpisodeDataset
 
 _TASKS = ("from-bag", "convert", "info", "stats", "plot")
 
@@ -54,3 +60,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _module_name(task: str) -> str:
     return f"vla_core.commands.dataset_{task.replace('-', '_')}"
+
+
+def open_dataset(path: Path, console: Console, *, skip_bad: bool) -> EpisodeDataset:
+    """Open a dataset and name the episodes that are left out.
+
+    Raises:
+        DatasetError: It is damaged, and its damaged episodes are not to be left out.
+    """
+    from vla_core.dataset.reader import EpisodeDataset
+
+    dataset = EpisodeDataset(path, skip_damaged=skip_bad)
+    for number, problem in dataset.skipped.items():
+        console.print(f"left out: episode {number}: {problem}", soft_wrap=True)
+    return dataset

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vla_core.commands.dataset import open_dataset
 from vla_core.dataset.conversion import (
     act_features,
     copy_act_episodes,
@@ -22,7 +23,6 @@ from vla_core.dataset.conversion import (
     find_act_files,
     writable_features,
 )
-from vla_core.dataset.reader import EpisodeDataset
 from vla_core.dataset.writer import EpisodeWriter
 from vla_core.errors import DatasetError
 from vla_core.training.progress import ProgressDisplay
@@ -56,9 +56,7 @@ def run(args: argparse.Namespace) -> int:
         dataset, total = None, len(files)
         features, fps, robot = act_features(files[0], storage or "video"), args.fps, None
     else:
-        dataset = EpisodeDataset(args.source, skip_damaged=args.skip_bad)
-        for number, problem in dataset.skipped.items():
-            console.print(f"left out: episode {number}: {problem}")
+        dataset = open_dataset(args.source, console, skip_bad=args.skip_bad)
         total, fps, robot = dataset.num_episodes, dataset.fps, dataset.robot_type
         features = writable_features(dataset, storage)
     with EpisodeWriter(

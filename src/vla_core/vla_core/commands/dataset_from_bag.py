@@ -18,8 +18,16 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vla_core.dataset.bag_import import AGES, BagImporter, age_feature, find_bags
+from vla_core.dataset.bag_import import (
+    AGES,
+    EPISODE_MODES,
+    BagImporter,
+    age_feature,
+    find_bags,
+)
+from vla_core.dataset.bag_observations import CLOCKS
 from vla_core.dataset.bag_report import describe_topics, report_to_dict
+from vla_core.dataset.bag_sources import COMMAND_ACTIONS
 from vla_core.dataset.recording import Recording
 from vla_core.dataset.writer import EpisodeWriter
 from vla_core.errors import DatasetError
@@ -37,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--actions",
         nargs="+",
-        default=["command"],
+        default=list(COMMAND_ACTIONS),
         metavar="SOURCE",
         help="what the demonstrator did: 'command', the contract's command topics (default); "
         "'state', where the joints are one step later; or topics, such as the leader arm's joint "
@@ -47,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--instruction-topic", metavar="TOPIC", help="topic that says it")
     parser.add_argument(
         "--episodes",
-        choices=("bag", "gaps", "topic"),
+        choices=EPISODE_MODES,
         help="one per bag (default), per stretch without a gap, or as --episode-topic says",
     )
     parser.add_argument(
@@ -61,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--clock",
-        choices=("received", "stamp"),
+        choices=CLOCKS,
         default="received",
         help="stamp: for a recorder with another clock than the robot's, such as a simulation's",
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from vla_core.commands.dataset import open_dataset
 from vla_core.dataset.format import ACTION, STATE
-from vla_core.dataset.reader import EpisodeDataset
 from vla_core.evaluation.dataset_plots import draw_thumbnails, draw_value_histograms
 
 
@@ -33,9 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the pictures; return 1 if an episode could not be drawn."""
     console = Console()
-    dataset = EpisodeDataset(args.dataset, skip_damaged=args.skip_bad)
-    for number, problem in dataset.skipped.items():
-        console.print(f"left out: episode {number}: {problem}", soft_wrap=True)
+    dataset = open_dataset(args.dataset, console, skip_bad=args.skip_bad)
     args.output.mkdir(parents=True, exist_ok=True)
     for key in args.columns:
         path = args.output / f"{key}.png"

@@ -14,6 +14,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from vla_core.commands.dataset import open_dataset
 from vla_core.dataset.format import ACTION, STATE
 from vla_core.dataset.reader import EpisodeDataset
 from vla_core.dataset.statistics import vector_statistics
@@ -33,9 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print a table per column; return the exit status."""
     console = Console()
-    dataset = EpisodeDataset(args.dataset, skip_damaged=args.skip_bad)
-    for number, problem in dataset.skipped.items():
-        console.print(f"left out: episode {number}: {problem}", soft_wrap=True)
+    dataset = open_dataset(args.dataset, console, skip_bad=args.skip_bad)
     for key in args.columns:
         console.print(statistics_table(dataset, key))
     return 0

@@ -97,12 +97,15 @@ def run(args: argparse.Namespace) -> int:
     limits = None if args.gate is None else load_gate(args.gate)
     job = _job(args)
     first_metrics = comparison = None
+    first_failures: list[Failure] = []
     if args.compare:
         first_job = replace(job, checkpoint=args.compare[0], folder=args.output / "first")
         job = replace(job, checkpoint=args.compare[1])
-        first, _ = _replay(first_job, bags, args, console)
+        first, first_failures = _replay(first_job, bags, args, console)
         first_metrics = describe_run(first_job, first)
     results, failures = _replay(job, bags, args, console)
+    named = {failure.bag for failure in failures}
+    failures += [failure for failure in first_failures if failure.bag not in named]
     metrics = describe_run(job, results, failures)
     if first_metrics is not None:
         known = [{result.facts["bag"] for result in each} for each in (first, results)]

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from vla_core.dataset.bag_marks import EpisodeMark
 from vla_core.dataset.bag_sources import COMMAND_ACTIONS, BagSources, find_sources
-from vla_core.dataset.recording import Recording, stamp_or_none
+from vla_core.dataset.recording import Recording
 from vla_core.dataset.tick_timer import TickTimer
 from vla_core.dataset.topic_statistics import TopicStatistics
 from vla_core.errors import ConfigError, DatasetError, MessageError
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.gaps import Gap, GapCause
+from vla_core.processing.messages import stamp_or_none
 from vla_core.types import Observation
 
 CLOCKS = ("received", "stamp")

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -51,8 +51,8 @@ class BagSources:
 
     buffer: ObservationBuffer
     actions: DemonstratedActions
-    handlers: dict[str, list[Handler]] = field(default_factory=dict)
-    reference_topic: str = ""
+    handlers: dict[str, list[Handler]]
+    reference_topic: str
 
 
 def find_sources(

@@ -34,7 +34,7 @@ def gather_episodes(
     Args:
         root: Folder that becomes the dataset.
         staged: The folder of each episode, in order.
-        features: Columns of the staged files.
+        features: Columns of the staged episodes.
         info: Content of ``info.json``; its totals are filled in.
 
     Raises:

@@ -20,7 +20,6 @@ from rosbags.typesys import Stores, get_typestore
 
 from vla_core.dataset.lazy_message import LazyMessage
 from vla_core.errors import DatasetError
-from vla_core.processing.messages import time_ns
 
 _STORAGE_SUFFIXES = (".mcap", ".db3")
 _MEND = (
@@ -209,15 +208,6 @@ class Recording:
             raise DatasetError(f"{self.path} has more than one {wanted}: {', '.join(found)}.")
         known = ", ".join(sorted(self._reader.topics)) or "none"
         raise DatasetError(f"{self.path} has no {wanted}; recorded topics: {known}.")
-
-
-def stamp_or_none(message: Any) -> int | None:
-    """Return the header stamp of a message in nanoseconds, None without a header or a time.
-
-    Trajectories that begin at once have the stamp zero.
-    """
-    header = getattr(message, "header", None)
-    return None if header is None else time_ns(header.stamp) or None
 
 
 def _storages(path: Path) -> list[Path]:

@@ -86,7 +86,7 @@ class VideoWriter:
 
 
 def read_frames(
-    path: Path, num_frames: int, *, start_s: float = 0.0, fps: float, num_threads: int = 1
+    path: Path, num_frames: int, *, start_s: float = 0.0, fps: float
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode consecutive frames of a video.
 
@@ -95,7 +95,6 @@ def read_frames(
         num_frames: How many frames.
         start_s: Time of the first one in the file.
         fps: Frames per second of the dataset.
-        num_threads: Threads of the decoder.
 
     Yields:
         RGB frames, uint8 [H, W, 3].
@@ -107,7 +106,7 @@ def read_frames(
     try:
         with av.open(str(path)) as container:
             stream: Any = container.streams.video[0]
-            stream.codec_context.thread_count = num_threads
+            stream.codec_context.thread_count = 1  # several workers decode beside each other
             if start_s > 0.0:
                 container.seek(round(start_s / stream.time_base), stream=stream)
             for frame in container.decode(stream):

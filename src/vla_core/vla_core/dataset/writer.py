@@ -130,7 +130,7 @@ class EpisodeWriter:
     @property
     def num_episodes(self) -> int:
         """Episodes written so far, those of a resumed recording among them."""
-        return len(self._staged_files())
+        return len(self._staged_folders())
 
     @property
     def last_metadata(self) -> dict[str, Any]:
@@ -138,12 +138,12 @@ class EpisodeWriter:
 
         A recorder that resumes reads here which seed it had reached.
         """
-        staged = self._staged_files()
+        staged = self._staged_folders()
         return dict(read_record(staged[-1])["extra"]) if staged else {}
 
     def staged_metadata(self) -> list[dict[str, Any]]:
         """Return the extra facts of every episode written so far."""
-        return [dict(read_record(folder)["extra"]) for folder in self._staged_files()]
+        return [dict(read_record(folder)["extra"]) for folder in self._staged_folders()]
 
     def add_episode(
         self,
@@ -213,11 +213,11 @@ class EpisodeWriter:
         """
         if self._is_finished:
             return self.root
-        if not self._staged_files():
+        if not self._staged_folders():
             raise DatasetError(f"dataset '{self.root}' has no episode; add one before finish().")
         for folder in ("data", "meta", "videos"):
             shutil.rmtree(self._partial / folder, ignore_errors=True)
-        gather_episodes(self._partial, self._staged_files(), self._features, self._info)
+        gather_episodes(self._partial, self._staged_folders(), self._features, self._info)
         shutil.rmtree(self._partial / "staged")
         (self._partial / "recording.json").unlink()
         replaced = self.root.with_name(self.root.name + ".replaced")
@@ -243,7 +243,7 @@ class EpisodeWriter:
         if kind is None:
             self.finish()
 
-    def _staged_files(self) -> list[Path]:
+    def _staged_folders(self) -> list[Path]:
         return sorted((self._partial / "staged").glob("episode-*"))
 
     def _claim_folders(self, *, overwrite: bool, resume: bool) -> None:

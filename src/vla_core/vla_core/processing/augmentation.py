@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vla_core.errors import ConfigError, ShapeError
-from vla_core.processing.value_checks import require_number
+from vla_core.errors import ShapeError
+from vla_core.processing.value_checks import require_fraction
 
 # Luma of ITU-R BT.601, as in torchvision's colour jitter.
 _LUMA = (0.299, 0.587, 0.114)
@@ -43,10 +43,7 @@ class ImageAugmentation:
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         for name in ("crop", "shift", "brightness", "contrast", "saturation"):
-            value = getattr(self, name)
-            require_number(name, value)
-            if not 0.0 <= value < 1.0:
-                raise ConfigError(f"{name} must be in [0, 1), got {value!r}.")
+            require_fraction(name, getattr(self, name))
 
     def __call__(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Return augmented images of the same shape.

@@ -35,6 +35,15 @@ def stamp_ns(message: Any) -> int:
     return time_ns(message.header.stamp)
 
 
+def stamp_or_none(message: Any) -> int | None:
+    """Return the header stamp of a message in nanoseconds, None without a header or a time.
+
+    Trajectories that begin at once have the stamp zero.
+    """
+    header = getattr(message, "header", None)
+    return None if header is None else time_ns(header.stamp) or None
+
+
 def joint_positions_from_message(message: Any, joints: Sequence[str]) -> NDArray[np.float64]:
     """Return the positions of a ``sensor_msgs/JointState`` in the order asked for.
 

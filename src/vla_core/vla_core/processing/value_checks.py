@@ -183,3 +183,17 @@ def require_prefixes(values: object, topics: tuple[str, ...]) -> dict[str, str]:
     for topic, prefix in values.items():
         require_text(f"prefixes.{topic}", prefix)
     return dict(values)
+
+
+def require_fraction(name: str, value: float) -> None:
+    """Raise ConfigError unless a value is a number in [0, 1)."""
+    require_number(name, value)
+    if not 0 <= value < 1:
+        raise ConfigError(f"{name} must be in [0, 1), got {value!r}.")
+
+
+def require_at_least_zero(name: str, value: float) -> None:
+    """Raise ConfigError unless a value is a number that is not negative."""
+    require_number(name, value)
+    if value < 0:
+        raise ConfigError(f"{name} must be at least 0, got {value!r}.")

@@ -92,12 +92,9 @@ class ScriptedExpert:
         if abs(goal_yaw) > np.pi / 2:
             goal_yaw -= np.sign(goal_yaw) * np.pi / 2
         distance = float(np.linalg.norm(block[:2] - tool[:2]))
-        misfit = max(
-            (distance - 0.006) / 0.034,
-            (abs(goal_yaw - yaw) - 0.08) / 0.5,
-            (0.036 - opening) / 0.010 if distance > 0.012 else 0.0,
+        height = _GRASP_HEIGHT_M + _HOVER_ABOVE_GRASP_M * hover_share(
+            distance, goal_yaw - yaw, opening
         )
-        height = _GRASP_HEIGHT_M + _HOVER_ABOVE_GRASP_M * float(np.clip(misfit, 0.0, 1.0))
         around = distance < 0.010 and tool[2] < _GRASP_HEIGHT_M + 0.006
         gripper = GRIPPER_CLOSED_M if around else GRIPPER_OPEN_M
         return np.array([block[0], block[1], height]), goal_yaw, gripper
@@ -149,6 +146,22 @@ def approach(offset: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.zeros(3)
     length = min(distance, _MAX_STEP_M, max(0.4 * distance, 0.004))
     return offset * (length / distance)
+
+
+def hover_share(distance: float, yaw_error: float, opening: float) -> float:
+    """Return how much of the hovering height to keep, in [0, 1]: 0 where the gripper fits.
+
+    Args:
+        distance: Way that is left to the place of the grasp, level, m.
+        yaw_error: Turn that is left, rad.
+        opening: Of a finger, m.
+    """
+    misfit = max(
+        (distance - 0.006) / 0.034,
+        (abs(yaw_error) - 0.08) / 0.5,
+        (0.036 - opening) / 0.010 if distance > 0.012 else 0.0,
+    )
+    return float(np.clip(misfit, 0.0, 1.0))
 
 
 def _wrap_quarter(angle: float) -> float:

@@ -21,6 +21,7 @@ from vla_core.sim.expert import (
     MAX_GRIPPER_STEP_M,
     MAX_YAW_STEP_RAD,
     approach,
+    hover_share,
 )
 from vla_core.sim.hand_over import (
     ARMS,
@@ -95,13 +96,13 @@ class _Hand:
         """Return the joint target [7] on the way to holding the bar at a place [3]."""
         goal_yaw = _wrap_half(bar_yaw - self._base_yaw)
         distance = float(np.linalg.norm(grip[:2] - self.tool[:2]))
-        misfit = max(
-            (distance - 0.006) / 0.034,
-            (abs(goal_yaw - self.yaw) - 0.08) / 0.5,
-            (0.036 - self.opening) / 0.010 if distance > 0.012 else 0.0,
-        )
         floor = grip[2] + _GRASP_ABOVE_CENTRE_M
-        goal = np.array([*grip[:2], floor + _HOVER_M * float(np.clip(misfit, 0.0, 1.0))])
+        goal = np.array(
+            [
+                *grip[:2],
+                floor + _HOVER_M * hover_share(distance, goal_yaw - self.yaw, self.opening),
+            ]
+        )
         if distance > 0.03 and self.tool[2] < grip[2] + 0.045:
             goal[:2] = self.tool[:2]
         is_around = distance < 0.010 and self.tool[2] < floor + 0.006

@@ -61,9 +61,9 @@ def start_accelerator(
     return accelerator
 
 
-def own_parts(accelerator: Accelerator, frames: Tensor, accumulation: int) -> tuple[Tensor, ...]:
-    """Return this process's frames of a batch, int64 [B], in as many parts as it computes."""
-    own = frames.chunk(accelerator.num_processes)[accelerator.process_index]
+def own_parts(accelerator: Accelerator, rows: Tensor, accumulation: int) -> tuple[Tensor, ...]:
+    """Return this process's rows of a batch, int64 [B], in as many parts as it computes."""
+    own = rows.chunk(accelerator.num_processes)[accelerator.process_index]
     return own.chunk(accumulation)
 
 

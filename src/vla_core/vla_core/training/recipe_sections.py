@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from vla_core.errors import ConfigError
 from vla_core.processing.value_checks import (
+    require_at_least_zero,
     require_choice,
     require_count,
-    require_number,
+    require_fraction,
     require_positive,
     require_text,
 )
@@ -47,9 +48,9 @@ class OptimizerRecipe:
         """Refuse values out of range."""
         require_positive("learning_rate", self.learning_rate)
         require_positive("max_grad_norm", self.max_grad_norm)
-        _require_fraction("ema_decay", self.ema_decay)
-        _require_at_least_zero("weight_decay", self.weight_decay)
-        _require_at_least_zero("warmup_steps", self.warmup_steps)
+        require_fraction("ema_decay", self.ema_decay)
+        require_at_least_zero("weight_decay", self.weight_decay)
+        require_at_least_zero("warmup_steps", self.warmup_steps)
         require_choice("schedule", self.schedule, SCHEDULES)
         if self.backbone_learning_rate is not None:
             require_positive("backbone_learning_rate", self.backbone_learning_rate)
@@ -71,7 +72,7 @@ class ValidationRecipe:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        _require_fraction("fraction", self.fraction)
+        require_fraction("fraction", self.fraction)
         require_count("every_steps", self.every_steps)
         require_count("max_frames", self.max_frames)
 
@@ -180,7 +181,7 @@ class LoraRecipe:
             require_count("rank", self.rank)
         if self.alpha is not None:
             require_positive("alpha", self.alpha)
-        _require_fraction("dropout", self.dropout)
+        require_fraction("dropout", self.dropout)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,15 +222,3 @@ def _is_range(value: object) -> bool:
         and all(isinstance(end, int) for end in value)
         and 0 <= value[0] < value[1]
     )
-
-
-def _require_fraction(name: str, value: float) -> None:
-    require_number(name, value)
-    if not 0 <= value < 1:
-        raise ConfigError(f"{name} must be in [0, 1), got {value!r}.")
-
-
-def _require_at_least_zero(name: str, value: float) -> None:
-    require_number(name, value)
-    if value < 0:
-        raise ConfigError(f"{name} must be at least 0, got {value!r}.")

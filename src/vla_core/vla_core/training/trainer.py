@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: MIT
 """The training loop, on Hugging Face accelerate.
 
-A step draws frames, takes their features or images and their chunks of actions from memory, and
-updates the weights and their average. Several processes share the work of a step; one of them
-writes what the run leaves behind, by `RunFolder`.
+A step draws frames, takes their features or images and their chunks of actions, and updates the
+weights and their average. Several processes share the work of a step; one of them writes what the
+run leaves behind, by `RunFolder`.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ from vla_core.processing.contract import RobotContract
 from vla_core.processing.contract_outputs import END_EFFECTOR_COMPONENTS
 
 RADIAN, METRE = "rad", "m"
+SMALL_UNITS = {RADIAN: (1e3, "mrad"), METRE: (1e3, "mm")}
+"""Factor and name of the units in which errors are shown."""
 _LINEAR = END_EFFECTOR_COMPONENTS[:3]
 _GRIPPER_WORDS = ("gripper", "finger")
 

@@ -42,6 +42,8 @@ def compare_policies(
     bags = [[result.facts["bag"] for result in results] for results in (first, second)]
     if bags[0] != bags[1]:
         raise ConfigError(f"both policies must be replayed on the same bags, got {bags}.")
+    if not first:
+        raise ConfigError("the policies have no recording in common that both could answer.")
     units = np.array(action_units(contract))
     found: dict[str, Any] = {
         "first": first[0].facts["checkpoint_id"],

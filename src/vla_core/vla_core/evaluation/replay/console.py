@@ -10,9 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.comparison import BETTER, WORSE
-
-_SCALES = {"rad": (1e3, "mrad"), "m": (1e3, "mm")}
 
 
 def summarize(metrics: Mapping[str, Any]) -> RenderableType:
@@ -26,11 +25,11 @@ def summarize(metrics: Mapping[str, Any]) -> RenderableType:
 def describe_comparison(comparison: Mapping[str, Any]) -> RenderableType:
     """Return the difference of two policies with its interval."""
     table = _table("second against first", "first", "second", "difference", "95% interval", "")
-    for name in ("policy", *_SCALES):
+    for name in ("policy", *SMALL_UNITS):
         if name not in comparison:
             continue
         part = comparison[name]
-        scale, unit = _SCALES.get(name, (1.0, "policy's space"))
+        scale, unit = SMALL_UNITS.get(name, (1.0, "policy's space"))
         colour = {BETTER: "green", WORSE: "bold red"}.get(part["verdict"], "yellow")
         table.add_row(
             f"mean error, {unit}",
@@ -47,7 +46,7 @@ def format_error(value: float | None, unit: str) -> str:
     """Return an error with its unit, in thousandths."""
     if value is None:
         return "none"
-    scale, name = _SCALES[unit]
+    scale, name = SMALL_UNITS[unit]
     return f"{scale * value:.1f} {name}"
 
 
@@ -79,7 +78,7 @@ def _joint_table(metrics: Mapping[str, Any]) -> Table:
             *(format_error(joint.get(key), unit) for key in ("mae", "rmse", "max")),
             format_error(first and first["mae"], unit),
         )
-    for unit in _SCALES:
+    for unit in SMALL_UNITS:
         total = metrics["error"]["total"].get(unit)
         if total:
             first = metrics["error"]["first_step"][unit]

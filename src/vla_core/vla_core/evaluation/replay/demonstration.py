@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vla_core.types import ActionChunk
 
-_LONGEST_HOLE = 1.5
+_LONGEST_HOLE = 1.75
 """Steps between two known targets that are interpolated over."""
 
 

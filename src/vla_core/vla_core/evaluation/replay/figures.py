@@ -11,14 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from vla_core.evaluation.plots import STYLE, add_legend, joint_rows, label_joint_row, to_svg
-from vla_core.evaluation.replay.action_units import action_units
+from vla_core.evaluation.replay.action_units import METRE, SMALL_UNITS, action_units
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.processing.contract import RobotContract
 
 _WIDTH_IN = 4.2
 _RECORDED, _PREDICTED, _WORST = "#1d4ed8", "#ea580c", "#b91c1c"
 _MOST_POINTS = 1500
-_SCALES = {"rad": (1e3, "mrad"), "m": (1e3, "mm")}
 
 
 def draw_horizon(metrics: Mapping[str, Any], second: Mapping[str, Any] | None = None) -> str:
@@ -29,12 +28,12 @@ def draw_horizon(metrics: Mapping[str, Any], second: Mapping[str, Any] | None = 
         second: Those of a second policy to draw beside.
     """
     over = metrics["error"]["over_horizon"]
-    units = [unit for unit in _SCALES if unit in over]
+    units = [unit for unit in SMALL_UNITS if unit in over]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(_WIDTH_IN, 1.5 * len(units) + 0.6), layout="constrained")
         rows = figure.subplots(len(units), 1, sharex=True, squeeze=False)[:, 0]
         for unit, axes in zip(units, rows, strict=True):
-            scale, name = _SCALES[unit]
+            scale, name = SMALL_UNITS[unit]
             for label, colour, source in (
                 ("first", _RECORDED, metrics),
                 ("second", _PREDICTED, second),
@@ -78,7 +77,7 @@ def draw_window(
         figure, rows = joint_rows(len(names))
         units = action_units(contract)
         for column, (name, unit, axes) in enumerate(zip(names, units, rows, strict=True)):
-            scale, label = (1e3, "mm") if unit == "m" else (1.0, "rad")
+            scale, label = (1e3, "mm") if unit == METRE else (1.0, "rad")
             for key, colour in (("recorded", _RECORDED), ("predicted", _PREDICTED)):
                 values = scale * result.ticks[key][during, column].astype(np.float64)
                 values[gaps] = np.nan

@@ -32,7 +32,6 @@ class LimiterReport:
         num_cut: Those in which a limit changed the command.
         joint_cuts: The same for every joint, int64 [J].
         largest_cuts: How far each joint was kept from its target at most, rad or m, [J].
-        tool_cut_m: Largest distance of the tool from where the chunk wanted it.
         switch_jump: Largest distance between two chunks where one follows the other, rad or m;
             NaN without a switch.
         refusal: Why a chunk was not followed; empty if all were.
@@ -42,7 +41,6 @@ class LimiterReport:
     num_cut: int
     joint_cuts: NDArray[np.int64]
     largest_cuts: NDArray[np.float64]
-    tool_cut_m: float
     switch_jump: float
     refusal: str
 
@@ -100,7 +98,7 @@ class Limiter:
         num_followed = num_cut = 0
         joint_cuts = np.zeros(len(self._columns), np.int64)
         largest = np.zeros(len(self._columns))
-        tool_cut_m, jump = 0.0, math.nan
+        jump = math.nan
         refusal = ""
         while self._positions is not None and self._next_ns < until_ns:
             self._stream.put_joint_state(self._positions, self._next_ns)
@@ -111,11 +109,17 @@ class Limiter:
                 continue
             num_followed += 1
             num_cut += bool(tick.limited_joints)
-            tool_cut_m = max(tool_cut_m, tick.tool_cut_m)
             for joint, joint_cut in zip(tick.limited_joints, tick.joint_cuts, strict=True):
                 column = self._contract.action.joints.index(joint)
                 joint_cuts[column] += 1
                 largest[column] = max(largest[column], joint_cut)
             if tick.switch_jump:
                 jump = tick.switch_jump
-        return LimiterReport(num_followed, num_cut, joint_cuts, largest, tool_cut_m, jump, refusal)
+        return LimiterReport(
+            num_ticks=num_followed,
+            num_cut=num_cut,
+            joint_cuts=joint_cuts,
+            largest_cuts=largest,
+            switch_jump=jump,
+            refusal=refusal,
+        )

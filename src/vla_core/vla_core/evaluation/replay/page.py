@@ -6,7 +6,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from vla_core.evaluation.html import (
     tall,
 )
 from vla_core.evaluation.plots import draw_histogram
+from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.evaluation.replay.comparison import WORSE
 from vla_core.evaluation.replay.console import format_error
@@ -35,7 +36,6 @@ from vla_core.processing.contract import RobotContract
 
 _WINDOW_S = 10.0
 _MOST_WINDOWS = 24
-_SCALES = {"rad": (1e3, "mrad"), "m": (1e3, "mm")}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -55,12 +55,15 @@ class ReplayPage:
     contract: RobotContract
     first: Mapping[str, Any] | None = None
     faults: Sequence[str] | None = None
-    _moments: list[tuple[int, float]] = field(default_factory=list, init=False)
+
+    @property
+    def _moments(self) -> list[tuple[int, float]]:
+        """The worst moments: recording and time since its first control tick."""
+        return [(moment["bag"], moment["time_s"]) for moment in self.metrics["worst"]]
 
     def render(self) -> str:
         """Return the page as HTML."""
         metrics = self.metrics
-        self._moments.extend((moment["bag"], moment["time_s"]) for moment in metrics["worst"])
         num_bags = len(metrics["bags"])
         what = Path(metrics["bags"][0]["path"]).name if num_bags == 1 else f"{num_bags} recordings"
         title = f"{metrics['checkpoint']['name']} on {what}"
@@ -104,7 +107,7 @@ class ReplayPage:
                 format_error(figures_["mae"], unit), f"mean error over the chunk, joints in {unit}"
             )
             for unit, figures_ in metrics["error"]["total"].items()
-            if unit in _SCALES and figures_
+            if unit in SMALL_UNITS and figures_
         ]
         if metrics["gripper"]:
             agreement, chance = (metrics["gripper"][key] for key in ("agreement", "by_chance"))
@@ -128,11 +131,11 @@ class ReplayPage:
     def _comparison(self) -> str:
         comparison = self.metrics["comparison"]
         rows = []
-        for name in ("policy", *_SCALES):
+        for name in ("policy", *SMALL_UNITS):
             if name not in comparison:
                 continue
             part = comparison[name]
-            scale, unit = _SCALES.get(name, (1.0, "policy's space"))
+            scale, unit = SMALL_UNITS.get(name, (1.0, "policy's space"))
             is_worse = part["verdict"] == WORSE
             rows.append(
                 [
@@ -177,10 +180,9 @@ class ReplayPage:
 
     def _sensitivity(self) -> str:
         sensitivity = self.metrics["sensitivity"]
-        seed = ["nothing spoilt, another seed"]
         rows = [
             [
-                seed[0],
+                "nothing spoilt, another seed",
                 f"{sensitivity['change_by_chance']:.3f}",
                 f"{sensitivity['error']:.3f}",
                 "",

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from vla_core.errors import VLAError
@@ -76,7 +76,7 @@ Outcome = BagResult | Failure
 def replay_bag(
     job: ReplayJob, bag: Path, on_progress: Progress = lambda elapsed_s, duration_s: None
 ) -> BagResult:
-    """Replay one recording, in this process.
+    """Replay one recording.
 
     Raises:
         VLAError: It cannot be read, or the policy cannot answer it.
@@ -115,7 +115,7 @@ def replay_bags(
         on_progress: Called with a recording, the time replayed, and its duration.
 
     Yields:
-        A recording and its outcome, in any order.
+        A recording and its outcome: first those of the earlier run, then the others in order.
 
     Raises:
         VLAError: The policy cannot be opened.
@@ -128,24 +128,14 @@ def replay_bags(
             rest.append(bag)
         else:
             yield bag, found
-    for bag, outcome in _replay_here(job, rest, on_progress):
-        if isinstance(outcome, BagResult):
-            outcome.save(job.result_folder(bag))
-        yield bag, outcome
-
-
-def _replay_here(
-    job: ReplayJob, bags: Sequence[Path], on_progress: Callable[[Path, float, float], None]
-) -> Iterator[tuple[Path, Outcome]]:
-    for bag in bags:
-
-        def report(elapsed_s: float, duration_s: float, bag: Path = bag) -> None:
-            on_progress(bag, elapsed_s, duration_s)
-
+    for bag in rest:
         try:
-            yield bag, replay_bag(job, bag, report)
+            result = replay_bag(job, bag, partial(on_progress, bag))
         except VLAError as error:
             yield bag, Failure(bag, str(error))
+        else:
+            result.save(job.result_folder(bag))
+            yield bag, result
 
 
 @lru_cache(maxsize=2)
