@@ -217,6 +217,7 @@ def finished(clone, steps_of):
     for name in ("launch/groot.launch.py", "src/vla_msgs/msg/Sample.msg", "src/vla_core/cli.py"):
         (clone / name).parent.mkdir(exist_ok=True)
         (clone / name).touch()
+    (clone / ".venv/lib/python{}.{}".format(*sys.version_info)).mkdir(parents=True)
     steps = steps_of(clone)
     steps.stamps.mkdir(parents=True)
     for step in steps.steps:
@@ -230,6 +231,12 @@ def test_finished_setup_has_nothing_to_do_and_needs_no_tools(finished):
     result = run_setup(finished, PATH="")
     assert (result.returncode, result.stderr) == (0, "")
     assert result.stdout == "set-up: nothing has changed.\n"
+
+
+def test_finished_setup_says_that_the_environment_keeps_another_python(finished):
+    (venv,) = (finished / ".venv/lib").iterdir()
+    venv.rename(venv.with_name("python3.9"))
+    assert "for python{}.{}: rm -rf .venv".format(*sys.version_info) in run_setup(finished).stdout
 
 
 @pytest.mark.parametrize(

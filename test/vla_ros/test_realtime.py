@@ -38,4 +38,11 @@ def test_priority_is_raised_where_it_is_permitted_and_else_the_log_says_so(ros_d
 
 
 def test_ordinary_process_has_no_real_time_priority():
-    assert priority_of(os.getpid()) == 0
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()"],
+        stdin=subprocess.PIPE,
+        preexec_fn=lambda: os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0)),
+    ) as process:
+        priority = priority_of(process.pid)
+        process.communicate(b"\n")
+    assert priority == 0
