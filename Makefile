@@ -24,7 +24,7 @@ train-demo: setup  ## make the shipped policy again: record, train, roll out (PR
 	  vla rollout --checkpoint out/train/groot/policy --output out/train/groot/rollout $(ROLLOUT_ARGS)
 
 test: setup  ## run all tests (PYTEST_ARGS='-k words' for some)
-	@$(ENV) && python -m pytest $(PYTEST_ARGS)
+	@$(ENV) && python -m pytest -n auto --maxprocesses 8 $(PYTEST_ARGS)
 
 lint: setup  ## check style and types
 	@$(ENV) && ruff check . && ruff format --check . && mypy

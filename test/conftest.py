@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
-"""What a skipped test may give as its reason where every test is expected to run.
+"""Which tests share a process, and what a skipped test may give as its reason.
 
-With --strict-skips, as .ci/run gives it, any other reason makes the run fail: a test that could
-have run on this machine and did not is no evidence of anything.
+With --strict-skips, as .ci/run gives it, any reason that is not listed makes the run fail: a test
+that could have run on this machine and did not is no evidence of anything.
 """
 
 import os
@@ -13,6 +13,8 @@ import pytest
 
 # MuJoCo reads this when a test first imports it; EGL renders without a display.
 os.environ.setdefault("MUJOCO_GL", "egl")
+# Several processes test at a time, and the models are too small for several threads.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A shell's background job ignores SIGINT, and so would every process that a test interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -27,6 +29,8 @@ ALLOWED_SKIPS = (
     r"no Python older than 3\.10 or newer than 3\.13 is installed",
     r"setarch is not installed",
 )
+
+_WITH_NODES = ("test/integration/", "test/vla_ros/")
 
 
 def pytest_addoption(parser):
@@ -71,3 +75,19 @@ class UnexpectedSkips:
 def pytest_configure(config):
     if config.getoption("--strict-skips"):
         config.pluginmanager.register(UnexpectedSkips(), "unexpected-skips")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give each file to one process, and all that starts nodes to the same one.
+
+    Two graphs at a time would take the processor from each other's control loops.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class OneGraphAtATime(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            path = nodeid.partition("::")[0]
+            return "graphs" if path.startswith(_WITH_NODES) else path
+
+    return OneGraphAtATime(config, log)
