@@ -4,6 +4,8 @@
 import numpy as np
 import pytest
 
+from vla_core.processing.messages import time_ns
+
 pytestmark = pytest.mark.ros
 
 actions = pytest.importorskip("control_msgs.action")
@@ -71,13 +73,18 @@ def test_without_a_server_nothing_may_be_sent(build, make_contract):
     assert "no server of nowhere/follow_joint_trajectory" in output.blocker()
 
 
-def test_a_plan_arrives_as_a_goal_that_starts_at_once(output, server, motion, spin_until):
+def test_a_plan_arrives_as_a_goal_that_begins_with_the_command_of_its_tick(
+    output, server, motion, spin_until
+):
     command = motion.command()
     output.send(command)
     (goal,) = spin_until(lambda: server.goals, "a goal")
     assert tuple(goal.joint_names) == output.joints
-    assert (goal.header.stamp.sec, goal.header.stamp.nanosec) == (0, 0)
-    assert [list(p.positions) for p in goal.points] == command.positions.tolist()
+    assert time_ns(goal.header.stamp) == command.now_ns
+    sent = np.array([point.positions for point in goal.points])
+    np.testing.assert_array_equal(sent[0], command.position)
+    np.testing.assert_array_equal(sent[1:-1], command.positions)
+    np.testing.assert_array_equal(sent[-1], command.positions[-1])
 
 
 def test_plans_that_go_where_the_last_goal_leads_need_no_new_goal(
@@ -147,7 +154,7 @@ def test_the_next_motion_begins_with_a_goal(output, server, motion, spin_until):
     command = motion.command()
     output.send(command)
     spin_until(lambda: len(server.goals) == 2, "the second goal")
-    np.testing.assert_array_equal(server.goals[1].points[0].positions, command.positions[0])
+    np.testing.assert_array_equal(server.goals[1].points[0].positions, command.position)
 
 
 def test_the_output_asks_for_plans_that_outlast_a_replacement(output):
