@@ -14,10 +14,13 @@ ended.
 from __future__ import annotations
 
 import argparse
+import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +104,9 @@ def run_graph(name: str, seconds: float, by_launch: bool, domain: int, log: Any)
         ["ros2", "launch", "vla_ros", f"{name}.launch.py"] if by_launch else ["vla", "up", name]
     )
     start = time.monotonic()
-    process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+    )
     try:
         while not watcher.heard[JointTrajectory] and time.monotonic() < start + START_PATIENCE_S:
             watcher.listen()
@@ -112,7 +117,8 @@ def run_graph(name: str, seconds: float, by_launch: bool, domain: int, log: Any)
             watcher.listen()
     finally:
         stop = time.monotonic()
-        process.send_signal(signal.SIGINT)
+        # As a terminal does; the launch system relies on Ctrl-C reaching the nodes too.
+        os.killpg(process.pid, signal.SIGINT)
         status = process.wait(STOP_PATIENCE_S)
         context.try_shutdown()
     return report(name, contract, watcher, seconds, to_first_s, status, time.monotonic() - stop)
@@ -146,9 +152,10 @@ def report(
         f"{plans if watcher.heard[LatentPlan] else ''}  executing {100 * executing:5.1f} %  "
         f"beyond limits {beyond}  rejected {rejected}  ended {status} in {stop_s:.1f} s\n"
     )
-    reasons = {tick.reason for tick in ticks if tick.mode != CommandStatus.EXECUTING}
-    for reason in sorted(reasons):
-        sys.stdout.write(f"         not executing: {reason}\n")
+    idle = (tick for tick in ticks if tick.mode != CommandStatus.EXECUTING)
+    reasons = Counter(re.sub(r"\b\d+(\.\d+)?", "_", tick.reason) for tick in idle)
+    for reason, count in reasons.most_common():
+        sys.stdout.write(f"         not executing in {count} ticks: {reason}\n")
     sys.stdout.flush()
     is_on_rate = rate_hz > 0.98 * contract.command.rate_hz
     return is_on_rate and not beyond and rejected == 0 and status in (0, 130, -2)

@@ -4,6 +4,7 @@
 Once through the supervisor, and once through the launch system where that is installed.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -125,11 +126,14 @@ def test_graph_runs_under_the_launch_system_with_no_arguments(name, listening, t
             [sys.executable, "-c", code, str(LAUNCH_FILES / f"{name}.launch.py")],
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             assert_it_works(contract, listener)
         finally:
-            process.send_signal(signal.SIGINT)
+            # A terminal sends Ctrl-C to the nodes too; the launch system relies on that.
+            os.killpg(process.pid, signal.SIGINT)
             status = process.wait(PATIENCE_S)
     assert status == 0, log_path.read_text()
     assert "process has died" not in log_path.read_text()
+    assert "escalating" not in log_path.read_text()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vla_core.errors import ConfigError, UnknownNameError
+from vla_core.errors import ConfigError, ContractError, UnknownNameError
 from vla_core.inference.checkpoint_files import find_checkpoint
 from vla_core.processing.contract import load_contract
 from vla_ros.graph import NodeSpec
@@ -27,8 +27,18 @@ def test_groot_moves_with_no_arguments():
     assert nodes_of()["policy_node"].parameters["instruction"] == "pick up the red block"
 
 
-def test_a_real_robot_needs_no_simulation():
+def test_a_robot_that_is_not_simulated_starts_no_simulation():
+    assert list(nodes_of(robot="ur5e")) == ["policy_node", "command_node"]
+
+
+def test_the_simulation_can_be_left_out_or_insisted_on():
     assert "sim_robot_node" not in nodes_of(robot_sim="false")
+    assert "sim_robot_node" in nodes_of(robot="ur5e", robot_sim="true")
+
+
+def test_a_robot_that_does_not_exist_is_refused_before_anything_starts():
+    with pytest.raises(ContractError, match="'ur55' is not shipped; available: 'aloha'"):
+        nodes_of(robot="ur55")
 
 
 def test_recording_adds_the_recorder_with_the_given_folder():
@@ -36,8 +46,8 @@ def test_recording_adds_the_recorder_with_the_given_folder():
 
 
 def test_robot_and_checkpoint_reach_the_nodes():
-    nodes = nodes_of(robot="other", checkpoint="out/mine")
-    assert {node.parameters["contract"] for node in nodes.values()} == {"other"}
+    nodes = nodes_of(robot="sim_bimanual", checkpoint="out/mine")
+    assert {node.parameters["contract"] for node in nodes.values()} == {"sim_bimanual"}
     assert nodes["policy_node"].parameters["checkpoint"] == "out/mine"
 
 
@@ -84,7 +94,7 @@ def test_unknown_argument_names_the_available_ones():
 
 
 def test_value_outside_the_choices_is_refused():
-    with pytest.raises(ConfigError, match="'robot_sim' must be one of true, false, got 'yes'"):
+    with pytest.raises(ConfigError, match="must be one of auto, true, false, got 'yes'"):
         get_graph("groot").nodes({"robot_sim": "yes"})
 
 

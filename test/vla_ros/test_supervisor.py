@@ -118,7 +118,7 @@ def test_killed_node_is_started_again_when_its_spec_says_so(program):
 
 
 def test_node_that_keeps_crashing_ends_the_graph(program, monkeypatch):
-    monkeypatch.setattr("vla_ros.node_process._RESPAWN_DELAYS_S", (0.01, 0.01))
+    monkeypatch.setattr("vla_ros.restarts._DELAYS_S", (0.01, 0.01))
     spec = program("crasher", "print('try')\nraise SystemExit(1)", on_exit="respawn")
     with Supervisor([spec]) as supervisor:
         assert supervisor.wait(PATIENCE_S) == 1

@@ -13,7 +13,8 @@ from functools import partial
 from pathlib import Path
 
 from vla_core.errors import ConfigError, UnknownNameError
-from vla_core.sim.tasks import AUTO_TASK, TASKS
+from vla_core.processing.contract import available_contracts, load_contract
+from vla_core.sim.tasks import AUTO_TASK, TASKS, find_tasks
 from vla_ros.graph import (
     GraphArgument,
     GraphSpec,
@@ -65,12 +66,18 @@ def _build(has_tiers: bool, values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     nodes.append(_node("policy_node", values, policy, _ONE_THREAD, "respawn"))
     on_exit: OnExit = "respawn" if has_tiers else "stop"  # each tier may fail and return alone
     nodes.append(_node("command_node", values, command, _ONE_THREAD, on_exit))
-    if values["robot_sim"] == "true":
+    if _is_simulated(values):
         gl = {"MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
         nodes.insert(0, _node("sim_robot_node", values, sim, gl))
     if values["record"]:
         nodes.append(_recorder(values))
     return tuple(nodes)
+
+
+def _is_simulated(values: Mapping[str, str]) -> bool:
+    if values["robot_sim"] != "auto":
+        return values["robot_sim"] == "true"
+    return bool(find_tasks(load_contract(values["robot"]).state.joints))
 
 
 def _node(
@@ -129,14 +136,16 @@ def _arguments(checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
         ),
         GraphArgument(
             name="robot",
-            description="Robot contract: a name from config/robots, or the path of a YAML file.",
+            description=f"Robot contract: {', '.join(available_contracts())}, or the path of a "
+            "YAML file.",
             default=robot,
         ),
         GraphArgument(
             name="robot_sim",
-            description="Start the simulated robot; false when a real one provides the topics.",
-            default="true",
-            choices=("true", "false"),
+            description="Start the simulated robot; auto: if the contract is of a robot that the "
+            "simulation has. Other robots provide their topics themselves.",
+            default="auto",
+            choices=("auto", "true", "false"),
         ),
         GraphArgument(
             name="task",

@@ -10,14 +10,15 @@ from launch.actions import (
     RegisterEventHandler,
     Shutdown,
 )
-from launch.event_handlers import OnProcessExit
-from launch.events.process import ProcessExited
+from launch.event_handlers import OnProcessExit, OnProcessStart
+from launch.events.process import ProcessExited, ProcessStarted
 from launch.launch_context import LaunchContext
 from launch.launch_description import LaunchDescription
 from launch_ros.actions import Node
 
 from vla_ros.graph import EXIT_CONFIGURATION, NodeSpec
 from vla_ros.graphs import get_graph
+from vla_ros.restarts import Restarts
 
 _RESPAWN_DELAY_S = 1.0
 
@@ -72,12 +73,25 @@ def _node_actions(spec: NodeSpec) -> list[Action]:
         respawn_delay=_RESPAWN_DELAY_S,
     )
 
+    restarts = Restarts()
+
+    def note_start(event: ProcessStarted, context: LaunchContext) -> None:
+        restarts.note_start()
+
     def stop_if_final(event: ProcessExited, context: LaunchContext) -> list[Action]:
-        is_final = spec.on_exit == "stop" or event.returncode == EXIT_CONFIGURATION
-        if not is_final or context.is_shutdown:
+        if context.is_shutdown:
             return []
-        return [Shutdown(reason=f"{spec.name} ended with status {event.returncode}")]
+        reason = f"{spec.name} ended with status {event.returncode}"
+        if spec.on_exit == "respawn" and event.returncode != EXIT_CONFIGURATION:
+            if restarts.find_delay_s() is not None:
+                return []
+            reason = f"{spec.name} keeps ending"
+        return [Shutdown(reason=reason)]
 
     if spec.on_exit == "continue":
         return [node]
-    return [node, RegisterEventHandler(OnProcessExit(target_action=node, on_exit=stop_if_final))]
+    return [
+        node,
+        RegisterEventHandler(OnProcessStart(target_action=node, on_start=note_start)),
+        RegisterEventHandler(OnProcessExit(target_action=node, on_exit=stop_if_final)),
+    ]

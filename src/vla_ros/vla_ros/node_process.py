@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""One node as a child process: found, started, signalled, started again with growing delays."""
+"""One node as a child process: found, started, signalled, started again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from pathlib import Path
 
 from vla_core.errors import ConfigError
 from vla_ros.graph import NodeSpec
+from vla_ros.restarts import Restarts
 
-_RESPAWN_DELAYS_S = (0.5, 1.0, 2.0, 4.0, 8.0)
-_STABLE_AFTER_S = 10.0
 _NUM_KEPT_LINES = 2000
 _SHIM = str(Path(__file__).with_name("die_with_parent.py"))
 
@@ -43,7 +42,7 @@ def find_executable(package: str, executable: str) -> Path:
 
 
 class NodeProcess:
-    """One node: its current process, its newest lines, its record of quick ends.
+    """One node: its current process and its newest lines.
 
     The kernel kills the process when the thread that called ``start`` ends.
 
@@ -63,8 +62,7 @@ class NodeProcess:
         self.process: subprocess.Popen[bytes] | None = None
         self.respawn_at: float | None = None
         self._path = path
-        self._started_at = 0.0
-        self._num_quick_ends = 0
+        self._restarts = Restarts()
 
     @property
     def pid(self) -> int:
@@ -75,7 +73,7 @@ class NodeProcess:
         """Start a process in a group of its own, with stdout and stderr in one pipe."""
         self.clean_up_group()
         self.respawn_at = None
-        self._started_at = time.monotonic()
+        self._restarts.note_start()
         program = [sys.executable, "-I", "-S", _SHIM, str(os.getpid()), str(self._path)]
         self.process = subprocess.Popen(
             [*program, *self.spec.ros_arguments()],
@@ -127,12 +125,9 @@ class NodeProcess:
 
     def schedule_respawn(self) -> float | None:
         """Plan the next start and return the delay to it [s]; None after too many quick ends."""
-        if time.monotonic() - self._started_at > _STABLE_AFTER_S:
-            self._num_quick_ends = 0
-        if self._num_quick_ends == len(_RESPAWN_DELAYS_S):
+        delay_s = self._restarts.find_delay_s()
+        if delay_s is None:
             return None
-        delay_s = _RESPAWN_DELAYS_S[self._num_quick_ends]
-        self._num_quick_ends += 1
         self.respawn_at = time.monotonic() + delay_s
         return delay_s
 

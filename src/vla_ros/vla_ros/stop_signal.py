@@ -18,7 +18,7 @@ from rclpy.utilities import try_shutdown
 class StopSignal:
     """Initialise rclpy without its signal handlers, and remember whether a signal arrived.
 
-    Use it as a context manager around a node's life::
+    Use it as a context manager around all that a process does::
 
         with StopSignal(args) as stop:
             node = SimRobotNode()
@@ -37,16 +37,16 @@ class StopSignal:
         self.is_set = False
 
     def __enter__(self) -> StopSignal:
-        self._previous = {
-            number: signal.signal(number, self._set) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._set)
         rclpy.init(args=self._args, signal_handler_options=SignalHandlerOptions.NO)
         return self
 
     def __exit__(self, *_: object) -> None:
         try_shutdown()
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        # Ctrl-C in a terminal comes from there and from the launch system; the second must not
+        # turn the end of the process into a failure.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True

@@ -206,6 +206,15 @@ def get_task(name: str) -> SimTask:
     return TASKS[name]
 
 
+def find_tasks(joints: Collection[str]) -> list[SimTask]:
+    """Return the tasks of the robot that has these joints, in any order; none if none has."""
+    return [
+        task
+        for task in TASKS.values()
+        if set(load_contract(task.contract).state.joints) == set(joints)
+    ]
+
+
 def choose_task(name: str, joints: Collection[str]) -> SimTask:
     """Return a task by its name or, for AUTO_TASK, the first one of a robot.
 
@@ -218,12 +227,7 @@ def choose_task(name: str, joints: Collection[str]) -> SimTask:
     """
     if name != AUTO_TASK:
         return get_task(name)
-    fitting = (
-        task
-        for task in TASKS.values()
-        if set(load_contract(task.contract).state.joints) == set(joints)
-    )
-    return next(fitting, TASKS[DEFAULT_TASK])
+    return next(iter(find_tasks(joints)), TASKS[DEFAULT_TASK])
 
 
 def _load(place: str) -> Any:
