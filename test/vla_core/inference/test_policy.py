@@ -300,6 +300,12 @@ def test_a_history_that_the_model_does_not_take_is_refused():
         Policy(make_model(), pipeline, "test")
 
 
+def test_tasks_that_the_model_does_not_know_are_refused():
+    pipeline = make_pipeline(tasks=("lift", "drop"))
+    with pytest.raises(CheckpointError, match=r"num_tasks is 0 in the model, .* has 2 tasks"):
+        Policy(make_model(), pipeline, "test")
+
+
 def test_a_model_with_history_sees_the_earlier_steps():
     torch.manual_seed(0)
     model = OctoVLA(

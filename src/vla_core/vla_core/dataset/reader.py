@@ -116,6 +116,18 @@ class EpisodeDataset:
         """Instruction of every episode."""
         return [entry.task for entry in self._entries]
 
+    @property
+    def instructions(self) -> list[str]:
+        """The different instructions, in the order of their ``task_index``.
+
+        Raises:
+            DatasetError: A file is damaged.
+        """
+        first = np.cumsum([0, *self.episode_lengths[:-1]])
+        numbers = self.column("task_index")[first]
+        places = np.argsort(numbers, kind="stable")
+        return list(dict.fromkeys(self.tasks[place] for place in places))
+
     def __len__(self) -> int:
         """Return the number of episodes."""
         return self.num_episodes

@@ -245,6 +245,11 @@ def _require_fitting_model(model: AbstractVLA, pipeline: ProcessingPipeline) -> 
             f"history_length is {history_length} in the model, at most, and "
             f"{pipeline.history_length} in the processing"
         )
+    if len(pipeline.tasks) > config.get("num_tasks", 0):
+        wrong.append(
+            f"num_tasks is {config.get('num_tasks', 0)} in the model, and the processing has "
+            f"{len(pipeline.tasks)} tasks"
+        )
     if wrong:
         raise CheckpointError(
             f"model and processing do not fit each other: {'; '.join(wrong)}; "

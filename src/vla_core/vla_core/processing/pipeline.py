@@ -35,6 +35,7 @@ _KEYS = (
     "state_statistics",
     "action_statistics",
     "history_length",
+    "tasks",
 )
 
 
@@ -49,6 +50,7 @@ class ProcessingPipeline:
         chunk_size: Number of actions K that the model returns.
         normalization: One of ``vla_core.processing.normalization.NORMALIZATION_MODES``.
         history_length: Number of earlier steps T that the model was trained with.
+        tasks: Instructions by their task ids, for a model that has these.
 
     Raises:
         ConfigError: Statistics are missing or do not fit the contract, or a size is not positive.
@@ -63,6 +65,7 @@ class ProcessingPipeline:
         chunk_size: int = 16,
         normalization: str = "min_max",
         history_length: int = 0,
+        tasks: Sequence[str] = (),
     ) -> None:
         require_count("image_size", image_size)
         require_count("chunk_size", chunk_size)
@@ -73,6 +76,8 @@ class ProcessingPipeline:
         self.chunk_size = chunk_size
         self.normalization = normalization
         self.history_length = history_length
+        self.tasks = tuple(tasks)
+        self._task_ids = {task: number for number, task in enumerate(tasks)}
         self._state = Normalizer(normalization, state_statistics)
         self._actions = Normalizer(normalization, action_statistics)
         for name, statistics, values in (
@@ -105,7 +110,8 @@ class ProcessingPipeline:
             ``images`` float32 [B, N, 3, h, w] in [0, 1], ``text`` list of B strings, and
             ``proprioception`` normalised float32 [B, S]. For a model with history also
             ``history_images`` [B, T, N, 3, h, w], ``history_proprioception`` [B, T, S] and
-            ``history_pad_mask`` bool [B, T], True where an observation has no such step.
+            ``history_pad_mask`` bool [B, T], True where an observation has no such step. For a
+            model with task ids also ``task_id`` int64 [B], -1 for an instruction without.
 
         Raises:
             ShapeError: A camera is missing, a frame or state is not what the contract says, or a
@@ -113,12 +119,19 @@ class ProcessingPipeline:
         """
         if not observations:
             raise ShapeError("observations must hold at least one observation, got none.")
+        instructions = [observation.instruction for observation in observations]
         batch = {
             "images": self._images_of(observations),
-            "text": [observation.instruction for observation in observations],
+            "text": instructions,
             "proprioception": self._proprioception_of(observations),
         }
+        if self.tasks:
+            batch["task_id"] = self.task_ids(instructions)
         return {**batch, **self._history_of(observations)} if self.history_length else batch
+
+    def task_ids(self, instructions: Sequence[str]) -> torch.Tensor:
+        """Return the task ids of instructions, int64 [B], -1 for one without."""
+        return torch.tensor([self._task_ids.get(text, -1) for text in instructions])
 
     def _images_of(self, steps: Sequence[Observation | EarlierStep]) -> torch.Tensor:
         for step in steps:
@@ -202,6 +215,7 @@ class ProcessingPipeline:
         return {
             **values,
             **({"history_length": self.history_length} if self.history_length else {}),
+            **({"tasks": list(self.tasks)} if self.tasks else {}),
         }
 
     @classmethod
@@ -212,7 +226,7 @@ class ProcessingPipeline:
             ConfigError: A key is missing or unknown, or a value is not valid.
             ShapeError: Statistics differ in length or are not finite.
         """
-        values = require_keys("processing", data, _KEYS, optional=("history_length",))
+        values = require_keys("processing", data, _KEYS, optional=("history_length", "tasks"))
         if values["format"] != _FORMAT:
             raise ConfigError(
                 f"processing format {values['format']!r} is unknown; this version reads {_FORMAT}."
@@ -225,6 +239,7 @@ class ProcessingPipeline:
             chunk_size=values["chunk_size"],
             normalization=values["normalization"],
             history_length=values.get("history_length", 0),
+            tasks=_tasks(values.get("tasks", [])),
         )
 
     def save(self, directory: str | Path) -> None:
@@ -271,6 +286,12 @@ class ProcessingPipeline:
             wrong = [f"{n} = {v}" for n, v in zip(names, state, strict=True) if not np.isfinite(v)]
             raise ShapeError(f"state must be finite, got {', '.join(wrong)}.")
         return np.asarray(state, dtype=np.float64)
+
+
+def _tasks(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(task, str) for task in value):
+        raise ConfigError(f"tasks must be a list of instructions, got {value!r}.")
+    return value
 
 
 def _statistics(name: str, values: Mapping[str, Any]) -> Statistics:

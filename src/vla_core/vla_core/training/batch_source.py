@@ -30,6 +30,7 @@ from vla_core.training.recipe import TrainRecipe
 from vla_core.training.training_data import load_training_data
 
 _IMAGES = ("images", "plan_images", "history_images")
+_WORDS_ALONE = 0.1
 
 
 class BatchSource:
@@ -113,6 +114,8 @@ class BatchSource:
         batch = self.inputs.inputs(frames) | self._data.states(frames)
         batch |= self._data.targets(frames)
         batch["action_is_pad"] = self._is_pad(frames, step)
+        if "task_id" in batch:
+            batch["task_id"] = self._some_without_id(batch["task_id"], rows, step)
         if self._space is not None:
             batch["space"] = self._space
         if self._plan_ages is not None:
@@ -177,6 +180,12 @@ class BatchSource:
         is_pad = self._data.is_pad[frames]
         horizon = self._curriculum.horizon(step)
         return is_pad if horizon is None else is_pad | (torch.arange(is_pad.shape[1]) >= horizon)
+
+    def _some_without_id(self, task_ids: Tensor, rows: Tensor, step: int) -> Tensor:
+        """Take some ids away: an instruction in other words has none, and must be understood."""
+        random = np.random.default_rng([self._recipe.seed, step, 1])
+        draws = torch.from_numpy(random.random(self._recipe.batch_size, np.float32))[rows]
+        return torch.where(draws < _WORDS_ALONE, -1, task_ids)
 
     def _augmented(self, batch: dict[str, Any], rows: Tensor, step: int) -> dict[str, Tensor]:
         """Return the images of a batch, those of one camera and row changed alike at all times."""

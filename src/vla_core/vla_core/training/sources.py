@@ -88,12 +88,13 @@ def open_sources(
         console: Where damaged episodes are named.
 
     Raises:
-        ConfigError: There are fewer frames than a batch needs.
+        ConfigError: There are fewer frames than a batch needs, or more instructions than ids.
         DatasetError: A dataset is damaged or does not fit its contract.
     """
     datasets = [_open(each.path, recipe.skip_damaged, console) for each in recipe.datasets]
     for dataset, space in zip(datasets, robots.of_datasets, strict=True):
         require_fit(dataset, robots.contract(space))
+    tasks = _tasks(datasets, model.get_config().get("num_tasks", 1))
     pipelines = {}
     for space in dict.fromkeys(robots.of_datasets):
         same = [d for d, s in zip(datasets, robots.of_datasets, strict=True) if s == space]
@@ -105,6 +106,7 @@ def open_sources(
             chunk_size=model.chunk_length,
             normalization=recipe.normalization,
             history_length=model.get_config().get("history_length", 0),
+            tasks=tasks,
         )
     has_spaces = "spaces" in model.get_config()
     return tuple(
@@ -127,6 +129,20 @@ def _open(path: str, skip_damaged: bool, console: Console) -> EpisodeDataset:
     for number, problem in sorted(dataset.skipped.items()):
         console.print(f"episode {number} of '{path}' is left out: {problem}", soft_wrap=True)
     return dataset
+
+
+def _tasks(datasets: Sequence[EpisodeDataset], num_tasks: int) -> list[str]:
+    """Return the instructions that have an id; a model with one id is told its task by words."""
+    if num_tasks <= 1:
+        return []
+    tasks = list(dict.fromkeys(task for dataset in datasets for task in dataset.instructions))
+    if len(tasks) > num_tasks:
+        raise ConfigError(
+            f"model.num_tasks is {num_tasks}, but the episodes have {len(tasks)} instructions; "
+            f"set model.num_tasks={len(tasks)}, or model.num_tasks=1 for tasks that are told by "
+            "words alone."
+        )
+    return tasks
 
 
 def _statistics(datasets: Sequence[EpisodeDataset], key: str) -> Statistics:

@@ -32,6 +32,7 @@ class TrainingData:
         history_index: Earlier frames that the observation of a frame has, int64 [F, H].
         history_is_pad: True where the episode had not begun yet, bool [F, H].
         texts: Instruction of every frame.
+        task_ids: Its task id, int64 [F], for a model that has these.
         train_frames: Frames to train on, int64.
         validation_frames: Frames of the episodes held out, int64.
     """
@@ -44,15 +45,21 @@ class TrainingData:
     history_index: Tensor
     history_is_pad: Tensor
     texts: list[str]
+    task_ids: Tensor | None
     train_frames: Tensor
     validation_frames: Tensor
 
     def states(self, frames: Tensor) -> dict[str, Tensor]:
-        """Return ``proprioception`` of frames, and that of their history if there is one."""
+        """Return ``proprioception`` of frames, and what else the model takes beside images.
+
+        That is the proprioception of a history, and ids of tasks.
+        """
         states = {"proprioception": self.proprioception[frames]}
         if self.history_index.shape[1]:
             states["history_proprioception"] = self.proprioception[self.history_index[frames]]
             states["history_pad_mask"] = self.history_is_pad[frames]
+        if self.task_ids is not None:
+            states["task_id"] = self.task_ids[frames]
         return states
 
     def targets(self, frames: Tensor) -> dict[str, Tensor]:
@@ -83,8 +90,9 @@ def load_training_data(
     lengths = dataset.episode_lengths
     chunks = action_chunks(lengths, pipeline.chunk_size)
     histories = history_windows(lengths, pipeline.history_length)
-    held_out = _choose_episodes(len(lengths), validation_fraction, seed)
+    held_out = held_out_episodes(len(lengths), validation_fraction, seed)
     is_held_out = np.repeat(np.isin(np.arange(len(lengths)), held_out), lengths)
+    texts = [text for text, n in zip(dataset.tasks, lengths, strict=True) for _ in range(n)]
     return TrainingData(
         pipeline=pipeline,
         proprioception=_to_tensor(pipeline.normalize_state(_read(dataset, STATE))),
@@ -93,7 +101,8 @@ def load_training_data(
         is_pad=torch.from_numpy(chunks.is_pad),
         history_index=torch.from_numpy(histories.index),
         history_is_pad=torch.from_numpy(histories.is_pad),
-        texts=[text for text, n in zip(dataset.tasks, lengths, strict=True) for _ in range(n)],
+        texts=texts,
+        task_ids=pipeline.task_ids(texts) if pipeline.tasks else None,
         train_frames=torch.from_numpy(np.flatnonzero(~is_held_out)),
         validation_frames=torch.from_numpy(np.flatnonzero(is_held_out)),
     )
@@ -133,7 +142,17 @@ def _differences(dataset: EpisodeDataset, contract: RobotContract) -> Iterator[s
             yield f"'{key}' holds {', '.join(feature.names)}, expected {', '.join(names)}"
 
 
-def _choose_episodes(num_episodes: int, fraction: float, seed: int) -> NDArray[np.int64]:
+def held_out_episodes(num_episodes: int, fraction: float, seed: int) -> NDArray[np.int64]:
+    """Choose the episodes that are validated on and never trained on.
+
+    Args:
+        num_episodes: Of the dataset.
+        fraction: Share of them; at least one if it is not 0.
+        seed: Of the choice.
+
+    Raises:
+        DatasetError: No episode is left to train on.
+    """
     num_held_out = max(round(num_episodes * fraction), 1) if fraction > 0 else 0
     if num_held_out >= num_episodes:
         raise DatasetError(
