@@ -22,7 +22,6 @@ _OVER_BOX_M = np.array([0.09, 0.07])
 _LET_GO_M = 0.034
 _STARTS = {"home": 0.45, "anywhere": 0.15, "near": 0.25, "holding": 0.15}
 _SECOND_PROBABILITY = 0.4
-_START_DRAWS = 50
 
 
 class BoxExpert(ScriptedExpert):
@@ -84,15 +83,8 @@ class BoxExpert(ScriptedExpert):
             return said, None if colour == first else self._sim.home
         if start == "holding":
             return said, self._places.holding(rng, colour, lowest_m=_CLEAR_HEIGHT_M)
-        for _ in range(_START_DRAWS):
-            if start == "anywhere":
-                positions = self._places.anywhere(rng)
-            else:
-                positions = self._places.near_block(rng, colour)
-            self._sim.set_joint_positions(positions)
-            if not self._sim.arm_in_contact():
-                return said, positions
-        return said, self._sim.home
+        positions = self._draw_free(rng, start, colour)
+        return said, self._sim.home if positions is None else positions
 
     def _free_place(self, other: str) -> NDArray[np.float64]:
         """Return where in the box a block goes, [2]: away from the other one that is there."""

@@ -54,16 +54,7 @@ class ScriptedExpert:
         start = str(rng.choice(kinds, p=list(_START_PROBABILITIES.values())))
         if start == "home":
             return start, None
-        target = self._sim.task_status().target
-        for _ in range(_START_DRAWS):
-            if start == "anywhere":
-                positions = self._places.anywhere(rng)
-            else:
-                positions = self._places.near_block(rng, target)
-            self._sim.set_joint_positions(positions)
-            if not self._sim.arm_in_contact():
-                return start, positions
-        return start, None
+        return start, self._draw_free(rng, start, self._sim.task_status().target)
 
     def act(self, command: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the joint target to be reached at the next action step.
@@ -82,6 +73,20 @@ class ScriptedExpert:
         else:
             goal, goal_yaw, gripper = self._grasp(block, block_yaw, tool, yaw)
         return self._move(command, goal, goal_yaw, gripper, clear_m=_clear_height(block))
+
+    def _draw_free(
+        self, rng: np.random.Generator, start: str, colour: str
+    ) -> NDArray[np.float64] | None:
+        """Return joint positions [7] 'anywhere' or 'near' a block that touch nothing, or None."""
+        for _ in range(_START_DRAWS):
+            if start == "anywhere":
+                positions = self._places.anywhere(rng)
+            else:
+                positions = self._places.near_block(rng, colour)
+            self._sim.set_joint_positions(positions)
+            if not self._sim.arm_in_contact():
+                return positions
+        return None
 
     def _grasp(
         self, block: NDArray[np.float64], block_yaw: float, tool: NDArray[np.float64], yaw: float
