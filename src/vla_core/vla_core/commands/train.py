@@ -68,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
         )
     console = Console()
     trainer = Trainer(recipe, folder, console)
+    console.quiet = not trainer.is_main
     if args.resume:
         found = trainer.resume()
         console.print(f"resumed at step {trainer.step}" if found else "no checkpoint: starting")
