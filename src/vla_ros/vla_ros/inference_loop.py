@@ -44,6 +44,8 @@ _IDLE_PERIOD_S = 0.02
 # Statuses that may come during a long inference; the first one of a chunk must not be lost.
 _STATUS_DEPTH = 1000
 _STATUS_WAIT_S = 1.0
+# In which a new subscription finds those who publish.
+_DISCOVERY_S = 0.5
 
 
 @dataclass
@@ -149,7 +151,9 @@ class InferenceLoop:
         Whoever commands the arm remembers it.
         """
         deadline = time.monotonic() + _STATUS_WAIT_S
-        while self._executions.num_publishers > 0 and time.monotonic() < deadline:
+        while (now := time.monotonic()) < deadline:
+            if now > self._heard_since + _DISCOVERY_S and self._executions.num_publishers == 0:
+                break
             status = self._executions.take()
             if status is not None:
                 return str(status.policy_instruction) if status.policy_epoch > 0 else None
@@ -158,6 +162,7 @@ class InferenceLoop:
 
     def _hear_executions(self) -> PolledSubscription[CommandStatus]:
         self._executions_topic = self._parameters().command_status_topic
+        self._heard_since = time.monotonic()
         return PolledSubscription(
             self._node,
             CommandStatus,

@@ -5,21 +5,17 @@ from __future__ import annotations
 
 import fcntl
 import os
-import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from vla_core.errors import VLAError
+from vla_ros.dead_ports import remove_dead_ports
 
 # Linux keeps the UDP ports of these domains free of its ephemeral ones. From the end, because
 # people count from the beginning.
 _DOMAINS = range(101, 0, -1)
-# DDS-RTPS 9.6.1.1: the ports of a domain.
-_PORT_BASE, _DOMAIN_GAIN = 7400, 250
-_SHARED_MEMORY = Path("/dev/shm")
-_PORT_FILE = re.compile(r"(?:sem\.)?(fast(?:rtps|dds)_port)(\d+)(?:_el|_sl|_mutex)?")
 
 
 @contextmanager
@@ -40,7 +36,7 @@ def private_domain() -> Iterator[int]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            _remove_dead_ports(domain)
+            remove_dead_ports(domain)
             with _environment(
                 ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST"
             ):
@@ -49,37 +45,6 @@ def private_domain() -> Iterator[int]:
     raise VLAError(
         f"all ROS domains from 1 to {_DOMAINS[0]} are in use on this machine; end another run."
     )
-
-
-def _remove_dead_ports(domain: int) -> None:
-    """Remove the shared-memory ports of a domain that killed processes have left behind.
-
-    A mutex that its owner died with would keep the next participants from hearing each other.
-    """
-    first = _PORT_BASE + _DOMAIN_GAIN * domain
-    by_port: dict[str, list[Path]] = {}
-    for path in _SHARED_MEMORY.glob("*_port*"):
-        match = _PORT_FILE.fullmatch(path.name)
-        if match and first <= int(match[2]) < first + _DOMAIN_GAIN:
-            by_port.setdefault(match[1] + match[2], []).append(path)
-    for port, paths in by_port.items():
-        # One lock is for the only reader of a port, the other for each of several.
-        if not any(_is_held(_SHARED_MEMORY / f"{port}{lock}") for lock in ("_el", "_sl")):
-            for path in paths:
-                with suppress(OSError):  # another user's
-                    path.unlink()
-
-
-def _is_held(lock_path: Path) -> bool:
-    """Return whether a living process has the lock of a port."""
-    try:
-        with lock_path.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
 
 
 @contextmanager

@@ -14,6 +14,8 @@ import rclpy
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import try_shutdown
 
+from vla_ros.dead_ports import avoid_dead_ports
+
 
 class StopSignal:
     """Initialise rclpy without its signal handlers, and remember whether a signal arrived.
@@ -39,6 +41,7 @@ class StopSignal:
     def __enter__(self) -> StopSignal:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._set)
+        self._dead_ports = avoid_dead_ports()
         rclpy.init(args=self._args, signal_handler_options=SignalHandlerOptions.NO)
         return self
 
@@ -47,6 +50,7 @@ class StopSignal:
         # Ctrl-C in a terminal comes from there and from the launch system; the second must not
         # turn the end of the process into a failure.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._dead_ports.close()
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True
