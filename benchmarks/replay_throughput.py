@@ -2,19 +2,25 @@
 """How fast recordings are decoded, aligned and batched, beside plain loops over the same file.
 
 Writes a recording of two 640x480 cameras at 30 Hz, joints at 200 Hz and commands at 50 Hz, and
-reads it with a policy of no cost at 10 Hz. The plain loops deserialise every message of the same
-topics, decode every frame and make the same batches from the newest ones.
+reads it with a policy of no cost at 10 Hz. The plain loops are what one writes with the libraries
+alone: `rosbags` or `mcap_ros2` decodes every message, numpy and torch make the batches of the
+newest ones. In "+ our batch" the plain loop has the batches of vla_core, which tells reading and
+batching apart.
 
-  python benchmarks/replay_throughput.py --seconds 20
+  python benchmarks/replay_throughput.py
+  python benchmarks/replay_throughput.py --compression zstd
+  python benchmarks/replay_throughput.py --jpeg
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +28,15 @@ import numpy as np
 import torch
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
+from numpy.typing import NDArray
+from PIL import Image
 from rosbags.highlevel import AnyReader
-from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 from rosbags.typesys import Stores, get_typestore
+from torch.nn import functional as F
 
 from vla_core.dataset.bag_observations import BagObservations
 from vla_core.processing.contract import RobotContract
-from vla_core.processing.frames import frame_from_message
-from vla_core.processing.messages import joint_positions_from_message, stamp_ns
 from vla_core.processing.normalization import Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
 from vla_core.types import Observation
@@ -37,13 +44,16 @@ from vla_core.types import Observation
 START_NS = 1_700_000_000_000_000_000
 JOINTS = tuple(f"joint_{number}" for number in range(1, 8))
 RATE_HZ, CAMERA_HZ, JOINT_HZ, COMMAND_HZ = 10.0, 30.0, 200.0, 50.0
+WIDTH, HEIGHT = 640, 480
 CHUNK_SIZE, IMAGE_SIZE = 16, 96
 
+Batch = Callable[[list[NDArray[np.uint8]], NDArray[np.float32]], Any]
 
-def make_contract() -> RobotContract:
+
+def make_contract(transport: str) -> RobotContract:
     """Return a robot of seven joints and two cameras."""
     limits = {"lower": -3.0, "upper": 3.0, "velocity": 2.0, "acceleration": 10.0}
-    camera = {"width": 640, "height": 480, "max_age_s": 0.25}
+    camera = {"width": WIDTH, "height": HEIGHT, "max_age_s": 0.25, "transport": transport}
     return RobotContract.from_dict(
         {
             "robot": "benchmark",
@@ -67,11 +77,23 @@ def make_contract() -> RobotContract:
     )
 
 
-def write_recording(path: Path, seconds: float) -> None:
+def make_pictures() -> list[NDArray[np.uint8]]:
+    """Return pictures of large areas with some noise, which compress as those of cameras do."""
+    random = np.random.default_rng(0)
+    areas = random.integers(40, 216, (8, HEIGHT // 16, WIDTH // 16, 3), np.uint8)
+    areas = areas.repeat(16, axis=1).repeat(16, axis=2)
+    return list(areas + random.integers(0, 8, areas.shape, np.uint8))
+
+
+def write_recording(path: Path, seconds: float, compression: str, *, is_jpeg: bool) -> None:
     """Write the recording."""
     store = get_typestore(Stores.ROS2_JAZZY)
-    random = np.random.default_rng(0)
-    pixels = random.integers(0, 256, (8, 480 * 640 * 3), dtype=np.uint8)
+    pictures = make_pictures()
+    files = []
+    for picture in pictures:
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "JPEG", quality=90)
+        files.append(np.frombuffer(file.getvalue(), np.uint8))
 
     def make(kind: str, **fields: Any) -> Any:
         return store.types[kind](**fields)
@@ -86,28 +108,32 @@ def write_recording(path: Path, seconds: float) -> None:
     def times(rate_hz: float) -> list[int]:
         return [round(k * 1e9 / rate_hz) for k in range(int(seconds * rate_hz))]
 
+    def image(number: int, at_ns: int) -> Any:
+        if is_jpeg:
+            return make(
+                "sensor_msgs/msg/CompressedImage",
+                header=header(START_NS + at_ns),
+                format="rgb8; jpeg compressed bgr8",
+                data=files[number % len(files)],
+            )
+        return make(
+            "sensor_msgs/msg/Image",
+            header=header(START_NS + at_ns),
+            height=HEIGHT,
+            width=WIDTH,
+            encoding="rgb8",
+            is_bigendian=0,
+            step=3 * WIDTH,
+            data=pictures[number % len(pictures)].ravel(),
+        )
+
     empty = np.zeros(0)
     events: list[tuple[int, str, str, Callable[[], Any]]] = []
+    kind = f"sensor_msgs/msg/{'CompressedImage' if is_jpeg else 'Image'}"
     for number, at in enumerate(times(CAMERA_HZ)):
         for camera in ("front", "wrist"):
-            data = pixels[number % len(pixels)]
-            events.append(
-                (
-                    at,
-                    f"/{camera}/image_raw",
-                    "sensor_msgs/msg/Image",
-                    lambda at=at, data=data: make(
-                        "sensor_msgs/msg/Image",
-                        header=header(START_NS + at),
-                        height=480,
-                        width=640,
-                        encoding="rgb8",
-                        is_bigendian=0,
-                        step=1920,
-                        data=data,
-                    ),
-                )
-            )
+            build = partial(image, number, at)
+            events.append((at, f"/{camera}/image_raw", kind, build))
     for at in times(JOINT_HZ):
         position = np.sin(at * 1e-9 + np.arange(7.0))
         events.append(
@@ -149,7 +175,10 @@ def write_recording(path: Path, seconds: float) -> None:
                 ),
             )
         )
-    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+    writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
+    if compression != "none":
+        writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+    with writer:
         connections: dict[str, Any] = {}
         for at, topic, kind, build in sorted(events, key=lambda event: event[0]):
             if topic not in connections:
@@ -181,38 +210,45 @@ def replay(path: Path, contract: RobotContract, pipeline: ProcessingPipeline) ->
     return count
 
 
-def loop(
-    messages: Iterator[tuple[str, Any]], contract: RobotContract, pipeline: ProcessingPipeline
-) -> int:
-    """Decode every message and batch the newest ones at the rate of the policy."""
-    cameras = {f"/{camera.topic}": name for name, camera in contract.cameras.items()}
+def plain_loop(messages: Iterator[tuple[str, Any]], to_batch: Batch) -> int:
+    """Decode every message, keep the newest ones, and batch them at the rate of the policy.
+
+    This is what one writes in an hour with numpy and torch, without vla_core.
+    """
     images: dict[str, Any] = {}
-    stamps: dict[str, int] = {}
     state = action = None
     count, next_ns = 0, START_NS
     for topic, message in messages:
-        if topic in cameras:
-            name = cameras[topic]
-            images[name] = frame_from_message(message, contract.cameras[name])
-            stamps[name] = stamp_ns(message)
-        elif topic == "/joint_states":
-            state = joint_positions_from_message(message, JOINTS)
+        if topic == "/joint_states":
+            positions = dict(zip(message.name, message.position, strict=True))
+            state = np.array([positions[joint] for joint in JOINTS], np.float32)
+        elif topic == "/arm/joint_trajectory":
+            action = np.array(message.points[0].positions, np.float32)
+        elif hasattr(message, "format"):
+            images[topic] = np.asarray(Image.open(io.BytesIO(message.data)).convert("RGB"))
         else:
-            action = np.array(message.points[0].positions)
-        if len(images) < 2 or state is None or action is None or stamps["front"] < next_ns:
+            pixels = np.frombuffer(message.data, np.uint8)
+            images[topic] = pixels.reshape(message.height, message.width, 3)
+        if len(images) < 2 or state is None or action is None or topic == "/joint_states":
             continue
-        next_ns += round(1e9 / RATE_HZ)
-        observation = Observation(
-            images=dict(images),
-            state=state,
-            instruction="go",
-            stamp_ns=stamps["front"],
-            image_stamps_ns=dict(stamps),
-            state_stamp_ns=stamps["front"],
-        )
-        pipeline.to_batch([observation])
-        count += 1
+        stamp = message.header.stamp
+        if topic.startswith("/front") and stamp.sec * 10**9 + stamp.nanosec >= next_ns:
+            next_ns += round(1e9 / RATE_HZ)
+            to_batch([images[name] for name in sorted(images)], state)
+            count += 1
     return count
+
+
+def plain_batch(images: list[NDArray[np.uint8]], state: NDArray[np.float32]) -> dict[str, Any]:
+    """Return what `ProcessingPipeline.to_batch` does: images in [0, 1], values in [-1, 1]."""
+    pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255.0
+    shape = (IMAGE_SIZE, IMAGE_SIZE)
+    resized = F.interpolate(pixels, shape, mode="bilinear", antialias=True)
+    return {
+        "images": resized[None],
+        "text": ["go"],
+        "proprioception": torch.from_numpy(state)[None] / 3.0,
+    }
 
 
 def read_with_rosbags(path: Path) -> Iterator[tuple[str, Any]]:
@@ -236,31 +272,54 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=20.0, help="of the recording")
-    parser.add_argument("--repeats", type=int, default=3, help="the best counts (default 3)")
+    parser.add_argument("--repeats", type=int, default=5, help="the best counts (default 5)")
+    parser.add_argument("--compression", choices=("none", "zstd"), default="none")
+    parser.add_argument("--jpeg", action="store_true", help="compressed images")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    contract = make_contract()
+    contract = make_contract("compressed" if args.jpeg else "raw")
     pipeline = make_pipeline(contract)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "bag"
-        write_recording(path, args.seconds)
+        write_recording(path, args.seconds, args.compression, is_jpeg=args.jpeg)
+
+        def our_batch(images: list[NDArray[np.uint8]], state: NDArray[np.float32]) -> Any:
+            frames = dict(zip(contract.cameras, images, strict=True))
+            stamps = dict.fromkeys(frames, 0)
+            pipeline.to_batch(
+                [
+                    Observation(
+                        images=frames,
+                        state=state.astype(np.float64),
+                        instruction="go",
+                        stamp_ns=0,
+                        image_stamps_ns=stamps,
+                        state_stamp_ns=0,
+                    )
+                ]
+            )
+
         ways: dict[str, Callable[[], int]] = {
             "vla_core": lambda: replay(path, contract, pipeline),
-            "rosbags": lambda: loop(read_with_rosbags(path), contract, pipeline),
-            "mcap_ros2": lambda: loop(read_with_mcap_ros2(path), contract, pipeline),
+            "rosbags": lambda: plain_loop(read_with_rosbags(path), plain_batch),
+            "mcap_ros2": lambda: plain_loop(read_with_mcap_ros2(path), plain_batch),
+            "rosbags + our batch": lambda: plain_loop(read_with_rosbags(path), our_batch),
+            "mcap_ros2 + our batch": lambda: plain_loop(read_with_mcap_ros2(path), our_batch),
         }
-        best = dict.fromkeys(ways, float("inf"))
+        cpu_s, wall_s = dict.fromkeys(ways, float("inf")), dict.fromkeys(ways, float("inf"))
         counts = dict.fromkeys(ways, 0)
         for _ in range(args.repeats):
             for name, way in ways.items():
-                begin = time.process_time()
+                begin, begin_cpu = time.perf_counter(), time.process_time()
                 counts[name] = way()
-                best[name] = min(best[name], time.process_time() - begin)
-    for name, seconds in best.items():
+                cpu_s[name] = min(cpu_s[name], time.process_time() - begin_cpu)
+                wall_s[name] = min(wall_s[name], time.perf_counter() - begin)
+    for name, count in counts.items():
         sys.stdout.write(
-            f"{name:<10} {counts[name]:4d} batches, {1e3 * seconds / counts[name]:7.2f} ms of CPU "
-            f"each, {args.seconds / seconds:6.1f} times real time, "
-            f"{seconds / best['vla_core']:5.2f} times vla_core's time\n"
+            f"{name:<21} {count} batches, each {1e3 * cpu_s[name] / count:5.2f} ms of CPU, "
+            f"{1e3 * wall_s[name] / count:5.2f} ms in all: "
+            f"{cpu_s[name] / cpu_s['vla_core']:4.1f} and "
+            f"{wall_s[name] / wall_s['vla_core']:4.1f} times vla_core's\n"
         )
 
 

@@ -52,7 +52,22 @@ def test_a_frame_of_the_right_size_is_only_scaled(frames):
 @SIZES
 def test_the_mean_level_is_kept(frames, size):
     smooth = np.tile(np.arange(96, dtype=np.uint8)[None, :, None, None], (1, 1, 96, 3))
-    assert frames_to_tensor(smooth, size).mean().item() == pytest.approx(47.5 / 255.0, abs=1e-4)
+    half_a_level = 0.5 / 255.0
+    assert frames_to_tensor(smooth, size).mean().item() == pytest.approx(
+        47.5 / 255.0, abs=half_a_level
+    )
+
+
+@pytest.mark.parametrize("size", [40, 130, (24, 60)])
+def test_other_sizes_are_those_of_the_antialiased_filter_to_a_grey_level(frames, size):
+    planes = torch.from_numpy(frames).permute(0, 3, 1, 2).float() / 255.0
+    height, width = (size, size) if isinstance(size, int) else size
+    expected = torch.nn.functional.interpolate(
+        planes, (height, width), mode="bilinear", antialias=True
+    )
+    images = frames_to_tensor(frames, size)
+    torch.testing.assert_close(images, expected, atol=1.1 / 255.0, rtol=0.0)
+    assert abs((images - expected).mean().item()) < 0.05 / 255.0
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,8 @@ class BagObservations:
                 self._timer.see_reference(self._now_ns)
             if (at := self._timer.see_arrival(self._now_ns, self._is_aligned)) is not None:
                 self._observe(at)
-            yield from self._settled(self._now_ns - self._settle_ns)
+            if self._pending:
+                yield from self._settled(self._now_ns - self._settle_ns)
         if (at := self._timer.end(self._now_ns)) is not None:
             self._observe(at)
         yield from self._settled(self._now_ns)

@@ -11,9 +11,9 @@ import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from vla_core.dataset.mcap_messages import RawMessage
 from vla_core.errors import MessageError
 
-_Decode = Callable[[bytes, str], Any]
 # A stamp follows the four bytes that say in which byte order the message is (CDR, DDS-XTypes 7.4).
 _STAMP = {0: struct.Struct(">iI"), 1: struct.Struct("<iI")}
 _STAMP_OFFSET = 4
@@ -32,20 +32,22 @@ class LazyMessage:
     """Serialised bytes that have the fields of their message.
 
     Args:
-        data: The message in CDR.
-        kind: Its type, such as 'sensor_msgs/msg/Image'.
-        decode: Decodes bytes of a type.
-        has_header: Whether the type begins with a std_msgs/Header.
+        raw: The message as it was recorded.
+        decode: Decodes it.
+        has_header: Whether its type begins with a std_msgs/Header.
     """
 
-    __slots__ = ("_data", "_decode", "_decoded", "header", "kind")
+    __slots__ = ("_decode", "_decoded", "_raw", "header", "kind")
 
-    def __init__(self, data: bytes, kind: str, decode: _Decode, has_header: bool) -> None:
-        self.kind = kind
-        self._data = data
+    def __init__(
+        self, raw: RawMessage, decode: Callable[[RawMessage], Any], has_header: bool
+    ) -> None:
+        self.kind = raw.kind
+        self._raw = raw
         self._decode = decode
         self._decoded: Any = None
         if has_header:
+            data = raw.data
             layout = _STAMP[data[1] & 1] if len(data) > _STAMP_OFFSET + 7 else None
             stamp = layout.unpack_from(data, _STAMP_OFFSET) if layout else (0, 0)
             self.header = _Header(_Time(*stamp))
@@ -61,10 +63,10 @@ class LazyMessage:
             raise AttributeError(name)
         if self._decoded is None:
             try:
-                self._decoded = self._decode(self._data, self.kind)
+                self._decoded = self._decode(self._raw)
             # Damaged bytes end in whatever error the decoder meets first.
             except Exception as error:
                 raise MessageError(
-                    f"{len(self._data)} bytes are no {self.kind}: {str(error) or 'cut off'}."
+                    f"{len(self._raw.data)} bytes are no {self.kind}: {str(error) or 'cut off'}."
                 ) from error
         return getattr(self._decoded, name)

@@ -2,23 +2,26 @@
 """Read a rosbag2 recording without ROS: MCAP or SQLite, compressed or split.
 
 The definitions of the messages are in the bag; for old SQLite bags, which have none, those of the
-standard packages are used. Messages stream: memory does not grow with the bag.
+standard packages are used. Messages stream: memory does not grow with the bag. MCAP files with an
+index are read by ``mcap_messages``, all others by rosbags.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Collection, Iterator
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import Any
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import Stores, get_typestore
 
 from vla_core.dataset.lazy_message import LazyMessage
+from vla_core.dataset.mcap_messages import McapFile, RawMessage, read_messages
 from vla_core.errors import DatasetError
 
 _STORAGE_SUFFIXES = (".mcap", ".db3")
@@ -52,6 +55,7 @@ class Recording:
         """Open the recording."""
         try:
             self._reader.open()
+            self._files = _indexed_files(self.path)
         except Exception as error:
             raise DatasetError(f"bag '{self.path}' cannot be read: {error}. {_MEND}") from error
         return self
@@ -63,6 +67,7 @@ class Recording:
         traceback: TracebackType | None,
     ) -> None:
         """Close the recording."""
+        self._files = []
         self._reader.close()
 
     @property
@@ -137,8 +142,8 @@ class Recording:
         Raises:
             DatasetError: The bag is damaged.
         """
-        for connection, _, data in self._raw(topics, start_ns, stop_ns):
-            yield connection.topic, self._decode(data, connection.msgtype)
+        for raw in self._raw(topics, start_ns, stop_ns):
+            yield raw.topic, self._decode(raw)
 
     def lazy_messages(self, *topics: str) -> Iterator[tuple[str, int, LazyMessage]]:
         """Iterate over messages of which only those that are used are decoded.
@@ -154,23 +159,22 @@ class Recording:
             DatasetError: The bag is damaged.
         """
         stamped: dict[str, bool] = {}
-        for connection, received_ns, data in self._raw(topics):
-            kind = connection.msgtype
-            if kind not in stamped:
-                stamped[kind] = self._begins_with_header(kind)
-            message = LazyMessage(data, kind, self._decode, stamped[kind])
-            yield connection.topic, received_ns, message
+        for raw in self._raw(topics):
+            if raw.kind not in stamped:
+                stamped[raw.kind] = self._begins_with_header(raw.kind)
+            yield raw.topic, raw.received_ns, LazyMessage(raw, self._decode, stamped[raw.kind])
 
     def receive_times_ns(self, topic: str) -> NDArray[np.int64]:
         """Return when the recorder received each message of an absolute topic, int64 [M]."""
-        times = [received_ns for _, received_ns, _ in self._raw([topic])]
-        return np.array(times, dtype=np.int64)
+        return np.array([raw.received_ns for raw in self._raw([topic])], dtype=np.int64)
 
-    def _raw(self, topics: Any, *span: int | None) -> Iterator[tuple[Any, int, bytes]]:
-        connections = [c for c in self._reader.connections if c.topic in topics]
-        if not connections:
-            return
-        messages = self._reader.messages(connections, *span)
+    def _raw(
+        self, topics: Collection[str], start_ns: int | None = None, stop_ns: int | None = None
+    ) -> Iterator[RawMessage]:
+        if self._files:
+            messages = read_messages(self._files, topics, start_ns, stop_ns)
+        else:
+            messages = self._scanned(topics, start_ns, stop_ns)
         last = "its beginning"
         while True:
             try:
@@ -181,20 +185,30 @@ class Recording:
                 ) from error
             if found is None:
                 return
-            last = f"a message of {found[0].topic} received at {found[1] / 1e9:.3f} s"
             yield found
+            last = f"a message of {found.topic} received at {found.received_ns / 1e9:.3f} s"
 
-    def _decode(self, data: bytes, kind: str) -> Any:
+    def _scanned(
+        self, topics: Collection[str], start_ns: int | None, stop_ns: int | None
+    ) -> Iterator[RawMessage]:
+        connections = [c for c in self._reader.connections if c.topic in topics]
+        if not connections:  # which would mean all to rosbags
+            return
+        for connection, received_ns, data in self._reader.messages(connections, start_ns, stop_ns):
+            kind = connection.msgtype
+            yield RawMessage(received_ns, connection.topic, kind, memoryview(data), _believe)
+
+    def _decode(self, raw: RawMessage) -> Any:
         """Decode a message, whatever follows it.
 
         rclpy.serialization.serialize_message, with which scripts write bags, leaves bytes behind
         the message that rosbags' own method takes for damage.
         """
-        definition = self._reader.typestore.get_msgdef(kind)
-        is_little = data[1] & 1
+        raw.check()
+        definition = self._reader.typestore.get_msgdef(raw.kind)
+        is_little = raw.data[1] & 1
         decode = definition.deserialize_cdr_le if is_little else definition.deserialize_cdr_be
-        # A view: an image is not copied for the sake of four bytes.
-        message, _ = decode(memoryview(data)[4:], 0, definition.cls, self._reader.typestore)
+        message, _ = decode(raw.data[4:], 0, definition.cls, self._reader.typestore)
         return message
 
     def _begins_with_header(self, kind: str) -> bool:
@@ -224,3 +238,27 @@ def _storages(path: Path) -> list[Path]:
             f"the folder holds neither metadata.yaml nor a {' or '.join(_STORAGE_SUFFIXES)} file"
         )
     return files
+
+
+def _indexed_files(path: Path) -> list[McapFile]:
+    """Return the MCAP files of a recording if all can be read by their index, else nothing.
+
+    Raises:
+        OSError: A file cannot be opened.
+        ValueError: A file is damaged.
+    """
+    paths = _storages(path)
+    if path in paths and path.is_dir():
+        text = (path / "metadata.yaml").read_text(encoding="utf-8")
+        information = yaml.safe_load(text)["rosbag2_bagfile_information"]
+        if (information.get("compression_mode") or "none").lower() != "none":
+            return []
+        paths = [path / PurePath(name).name for name in information["relative_file_paths"]]
+    if any(file.suffix != ".mcap" for file in paths):
+        return []
+    files = [McapFile(file) for file in paths]
+    return files if all(file.chunks for file in files) else []
+
+
+def _believe() -> None:
+    """Check nothing: what rosbags returns it has checked itself."""
