@@ -6,7 +6,7 @@ code of the policy node, and is compared with what the demonstrator did. Leaves 
 report.html and, for Foxglove, an MCAP file with prediction and recording side by side.
 
   vla replay demo/bag --checkpoint groot
-  vla replay --bags 'fleet/*.mcap' --resume
+  vla replay --bags 'fleet/*.mcap' --ray local --resume
   vla replay demo/bag --compare out/train/old/policy out/train/new/policy --gate gate.yaml
 
 The exit status is 1 where a limit of the gate is broken, 2 where a recording cannot be read.
@@ -67,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--other-instruction", metavar="TEXT", help="what the swapped instruction is")
     add("--worst", type=int, default=6, metavar="N", help="worst moments to show (default 6)")
     add("--max-ticks", type=int, default=0, metavar="N", help="of each recording; 0: all")
+    add("--ray", metavar="ADDRESS", help="spread over a Ray cluster; 'local': this machine")
     add("--resume", action="store_true", help="take the results of an interrupted, equal run")
     add("--device", default="cpu", help="cpu (default), cuda or auto")
     add("--threads", type=int, default=1, help="threads of torch (default 1)")
@@ -199,19 +200,24 @@ def _replay(
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} s"),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} {task.fields[unit]}"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(job.checkpoint, total=0.0)
+        unit, total = ("recordings", float(len(bags))) if args.ray else ("s", 0.0)
+        task = progress.add_task(job.checkpoint, total=total, unit=unit)
 
         def show(bag: Path, elapsed_s: float, duration_s: float) -> None:
             done = f"{job.checkpoint} on {bag.name} ({len(outcomes) + 1} of {len(bags)})"
             progress.update(task, description=done, completed=elapsed_s, total=duration_s)
 
-        replays = replay_bags(job, bags, resume=args.resume, on_progress=show)
+        replays = replay_bags(
+            job, bags, resume=args.resume, on_progress=show, ray_address=args.ray
+        )
         for bag, outcome in replays:
             outcomes[bag] = outcome
+            if args.ray:
+                progress.update(task, completed=len(outcomes))
             if len(bags) > 1:
                 is_done = isinstance(outcome, BagResult)
                 what = "replayed" if is_done else "cannot be replayed"

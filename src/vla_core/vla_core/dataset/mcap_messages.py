@@ -106,9 +106,10 @@ class McapFile:
                 number, schema = struct.unpack_from("<HH", record)
                 self.channels[number] = (_text(record, 4), kinds[schema])
             elif code == _CHUNK_INDEX:
-                *place, size = struct.unpack_from("<QQQQI", record)
+                start_ns, end_ns, at, length, size = struct.unpack_from("<QQQQI", record)
                 indexed = struct.iter_unpack("<HQ", record[36 : 36 + size])
-                self.chunks.append(_ChunkIndex(*place, frozenset(n for n, _ in indexed)))
+                numbers = frozenset(number for number, _ in indexed)
+                self.chunks.append(_ChunkIndex(start_ns, end_ns, at, length, numbers))
         if any(not chunk.channels <= self.channels.keys() for chunk in self.chunks):
             self.chunks.clear()
 

@@ -72,7 +72,7 @@ def _block_sums(
 ) -> tuple[NDArray[np.float32], int]:
     """Return the sum of every block of pixels, [B, 3, h, w], and how many a block has."""
     dtype = np.uint16 if rows * columns * 255 < 1 << 16 else np.uint32
-    sums = pixels[:, ::rows].astype(dtype)
+    sums: NDArray[Any] = pixels[:, ::rows].astype(dtype)
     for row in range(1, rows):
         sums += pixels[:, row::rows]
     planes = np.ascontiguousarray(sums.transpose(0, 3, 1, 2))

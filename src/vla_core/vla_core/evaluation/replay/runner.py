@@ -105,6 +105,7 @@ def replay_bags(
     *,
     resume: bool = False,
     on_progress: Callable[[Path, float, float], None] = lambda bag, elapsed_s, duration_s: None,
+    ray_address: str | None = None,
 ) -> Iterator[tuple[Path, Outcome]]:
     """Replay recordings and keep every result as it comes.
 
@@ -113,29 +114,43 @@ def replay_bags(
         bags: The recordings.
         resume: Whether results of an earlier, equal run are taken.
         on_progress: Called with a recording, the time replayed, and its duration.
+        ray_address: Ray cluster to spread the recordings over, see ``replay_on_cluster``; then
+            there is no such progress. None: one after the other in this process.
 
     Yields:
-        A recording and its outcome: first those of the earlier run, then the others in order.
+        A recording and its outcome: first those of the earlier run, then the others in order or,
+        on a cluster, as they come.
 
     Raises:
-        VLAError: The policy cannot be opened.
+        VLAError: The policy cannot be opened, or the cluster does not answer.
     """
     job.open_policy()
-    rest = []
+    rest: list[Path] = []
+    outcomes: Iterator[tuple[Path, Outcome]]
     for bag in bags:
         found = job.finished(bag) if resume and bag.exists() else None
         if found is None:
             rest.append(bag)
         else:
             yield bag, found
-    for bag in rest:
-        try:
-            result = replay_bag(job, bag, partial(on_progress, bag))
-        except VLAError as error:
-            yield bag, Failure(bag, str(error))
-        else:
-            result.save(job.result_folder(bag))
-            yield bag, result
+    if ray_address is None:
+        outcomes = ((bag, attempt(job, bag, partial(on_progress, bag))) for bag in rest)
+    else:
+        from vla_core.evaluation.replay.cluster import replay_on_cluster
+
+        outcomes = replay_on_cluster(job, rest, ray_address)
+    for bag, outcome in outcomes:
+        if isinstance(outcome, BagResult):
+            outcome.save(job.result_folder(bag))
+        yield bag, outcome
+
+
+def attempt(job: ReplayJob, bag: Path, on_progress: Progress) -> Outcome:
+    """Replay one recording; what cannot be replayed is an outcome, too."""
+    try:
+        return replay_bag(job, bag, on_progress)
+    except VLAError as error:
+        return Failure(bag, str(error))
 
 
 @lru_cache(maxsize=2)
