@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: MIT
 """Time the command loop's maths: its parts, whole ticks, and what a new chunk costs.
 
-Run with ``python benchmarks/limiter_and_sampler.py``; the numbers are microseconds per call.
+Run with ``python benchmarks/limiter_and_sampler.py``; the numbers are microseconds per call, on
+the machine as it is and while another process keeps one core busy. As command_node does, it asks
+for real-time priority, which only root or a user with `ulimit -r` gets.
 """
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,23 +36,64 @@ GRIPPERS = {"gripper_joint": {"open": 0.045, "closed": 0.0}}
 BOX = {"lower": [0.1, -0.4, 0.02], "upper": [0.6, 0.4, 0.6]}
 
 
+SETTINGS: dict[str, dict[str, Any]] = {
+    "": {},
+    ", ensemble": {"blending": "ensemble"},
+    ", jerk": {"jerk": 200.0},
+    ", workspace": {"workspace": BOX},
+    ", jerk and workspace": {"jerk": 200.0, "workspace": BOX},
+    ", end effector": {"kind": "end_effector_delta"},
+}
+
+
 def main() -> None:
     """Follow random chunks that arrive at the policy's rate and print percentiles per stage."""
     header = "".join(f"{f'p{p}':>8}" for p in PERCENTILES)
-    sys.stdout.write(f"{'us':<32}{header}\n")
-    times: dict[str, list[int]] = time_parts()
-    for name, settings in {
-        "": {},
-        ", ensemble": {"blending": "ensemble"},
-        ", jerk": {"jerk": 200.0},
-        ", workspace": {"workspace": BOX},
-        ", jerk and workspace": {"jerk": 200.0, "workspace": BOX},
-        ", end effector": {"kind": "end_effector_delta"},
-    }.items():
-        times |= {f"{stage}{name}": values for stage, values in time_ticks(**settings).items()}
-    for stage, values in times.items():
-        row = "".join(f"{v / 1e3:8.1f}" for v in np.percentile(values, PERCENTILES))
+    cases = ("as it is", "one core busy")
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        sys.stdout.write("without real-time priority: the highest percentiles are the machine's\n")
+    sys.stdout.write(f"{'':<32}" + "".join(f"{case:>24}" for case in cases) + "\n")
+    sys.stdout.write(f"{'us':<32}{header}{header}\n")
+    rows: dict[str, str] = {}
+    for is_busy in (False, True):
+        with one_core_busy() if is_busy else nullcontext():
+            times = time_parts()
+            for name, settings in SETTINGS.items():
+                stages = time_ticks(**settings)
+                times |= {f"{stage}{name}": values for stage, values in stages.items()}
+        for stage, values in times.items():
+            row = "".join(f"{v / 1e3:8.1f}" for v in np.percentile(values, PERCENTILES))
+            rows[stage] = rows.get(stage, "") + row
+    for stage, row in rows.items():
         sys.stdout.write(f"{stage:<32}{row}\n")
+
+
+@contextmanager
+def one_core_busy() -> Iterator[None]:
+    """Keep the last core of this process busy with another one."""
+    context = multiprocessing.get_context("spawn")
+    core = max(os.sched_getaffinity(0))
+    is_busy = context.Event()
+    process = context.Process(target=keep_busy, args=(core, is_busy), daemon=True)
+    process.start()
+    is_busy.wait()
+    try:
+        yield
+    finally:
+        process.kill()
+        process.join()
+
+
+def keep_busy(core: int, is_busy: Any) -> None:
+    """Multiply matrices on one core until killed."""
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    os.sched_setaffinity(0, {core})
+    matrix = np.ones((200, 200))
+    is_busy.set()
+    while True:
+        matrix @ matrix
 
 
 def make_chunk(contract: RobotContract, actions: np.ndarray, stamp_ns: int) -> ActionChunk:
