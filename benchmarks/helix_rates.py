@@ -25,6 +25,7 @@ TIERS = {
     "command_node": ("command_node/status", "#ea580c"),
 }
 PERCENTILES = (50, 99)
+_FEW = 3000
 
 
 def main() -> None:
@@ -38,21 +39,25 @@ def main() -> None:
         }
     messages["policy_node"] = [m for m in messages["policy_node"] if m.horizon > 0]
     starts = {node: _starts_s(node, heard) for node, heard in messages.items()}
-    zero = min(times[0] for times in starts.values())
+    zero = max(times[0] for times in starts.values())  # when all three were at work
+    for node, times in starts.items():
+        first = int(np.searchsorted(times, zero))
+        messages[node], starts[node] = messages[node][first:], times[first:]
     figure = Figure(figsize=(9, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for node, (_, colour) in TIERS.items():
         _draw(upper, starts[node][1:] - zero, 1.0 / np.diff(starts[node]), node, colour, "Hz")
-    upper.set(ylabel="rate [Hz]", yscale="log", title="Helix in three processes")
+    figure.suptitle("Helix in three processes")
+    upper.set(ylabel="rate [Hz]", yscale="log")
     for node, label, ages in _ages_s(messages):
         _draw(lower, starts[node] - zero, 1e3 * ages, label, TIERS[node][1], "ms")
     lower.set(xlabel="time [s]", ylabel="age of the observation [ms]")
     for axes in (upper, lower):
         axes.grid(color="#e5e7eb")
-        axes.legend(loc="upper left", fontsize=8)
+        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=8)
     path = Path(sys.argv[2])
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=80)
     sys.stdout.write(f"{path}\n")
 
 
@@ -101,7 +106,10 @@ def _draw(
         )
     )
     sys.stdout.write(f"{label}: {shown} {unit}\n")
-    axes.plot(times_s, values, ".", ms=2, color=colour, label=f"{label}: {shown} {unit}")
+    # The points of the slow tiers are few and must not vanish below those of the fast one.
+    size, order = (5, 3) if len(values) < _FEW else (1.5, 2)
+    text = f"{label}: {shown} {unit}"
+    axes.plot(times_s, values, ".", ms=size, zorder=order, color=colour, label=text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The graphs: arguments, what each node is given, and files that exist."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -127,6 +128,13 @@ def test_there_is_a_graph_for_each_framework():
 def test_default_checkpoint_and_robot_exist_and_fit(name):
     values = get_graph(name).resolve({})
     assert find_checkpoint(values["checkpoint"], load_contract(values["robot"])).is_dir()
+
+
+@pytest.mark.parametrize("name", available_graphs())
+def test_the_untrained_checkpoint_that_a_graph_proposes_exists(name):
+    (described,) = (a.description for a in get_graph(name).arguments if a.name == "checkpoint")
+    untrained = re.search(r"untrained:\w+", described)[0]
+    assert find_checkpoint(untrained, load_contract("sim")).is_dir()
 
 
 @pytest.mark.parametrize("name", available_graphs())

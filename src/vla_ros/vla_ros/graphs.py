@@ -126,12 +126,12 @@ _HELIX_POLICY_RATE_HZ = 50.0
 _HELIX_SIM = {"camera_rate_hz": 30.0, "loop_rate_hz": 200.0, "joint_state_rate_hz": 200.0}
 
 
-def _arguments(checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
+def _arguments(framework: str, checkpoint: str, robot: str) -> tuple[GraphArgument, ...]:
     return (
         GraphArgument(
             name="checkpoint",
-            description="Checkpoint: a shipped name, the path of a checkpoint folder, or "
-            "untrained:<framework>, which moves aimlessly within the limits.",
+            description="Checkpoint: a shipped name, the path of a folder, hf:<owner>/<name>, or "
+            f"untrained:{framework}, which moves aimlessly within the limits.",
             default=checkpoint,
         ),
         GraphArgument(
@@ -202,6 +202,7 @@ def _graph(
     title: str,
     checkpoint: str,
     *,
+    framework: str = "",
     robot: str = "sim",
     has_tiers: bool = False,
 ) -> GraphSpec:
@@ -209,7 +210,7 @@ def _graph(
     return GraphSpec(
         name=name,
         description=f"{title}: {loop} the command loop, with the simulated robot by default.",
-        arguments=_arguments(checkpoint, robot),
+        arguments=_arguments(framework or name, checkpoint, robot),
         build=partial(_build, has_tiers),
     )
 
@@ -217,7 +218,7 @@ def _graph(
 _GRAPHS = {
     graph.name: graph
     for graph in (
-        _graph("groot", "GR00T", "groot"),
+        _graph("groot", "GR00T", "groot", framework="gr00t"),
         _graph("pi0", "Pi0", "pi0"),
         _graph("octo", "Octo", "untrained:octo"),
         _graph("openvla", "OpenVLA", "openvla"),
