@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Time the command loop at 200 Hz, quiet and while ACT infers on the same processors.
+"""Time the command loop, at 200 Hz by default, quiet and while ACT infers on the same processors.
 
 Run with ``python benchmarks/command_period.py`` in an environment with ROS 2
 (``. scripts/env.sh``). command_node runs as a process of its own and executes chunks of this one;
@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 import yaml
 
-RATE_HZ = 200.0
 CHUNK_PERIOD_S = 0.1
 
 
@@ -32,13 +31,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=20.0, help="length of each run")
     parser.add_argument("--threads", type=int, default=1, help="torch threads of ACT")
+    parser.add_argument("--rate", type=float, default=200.0, help="commands per second")
     arguments = parser.parse_args()
     sys.stdout.write(
         f"{'':<8}{'ticks':>7}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'cpu':>7}{'inferences':>12}\n"
     )
     for label in ("quiet", "act"):
         periods_ms, cpu_share, num_inferences = _measure(
-            arguments.seconds, arguments.threads if label == "act" else 0
+            arguments.rate, arguments.seconds, arguments.threads if label == "act" else 0
         )
         p50, p99, highest = np.percentile(periods_ms, (50, 99, 100))
         sys.stdout.write(
@@ -49,7 +49,7 @@ def main() -> int:
     return 0
 
 
-def _measure(seconds: float, num_threads: int) -> tuple[Any, float, int]:
+def _measure(rate_hz: float, seconds: float, num_threads: int) -> tuple[Any, float, int]:
     """Return periods in ms, the processor time of command_node as a share, and inferences."""
     from vla_core.processing.contract import load_contract
     from vla_ros.private_domain import private_domain
@@ -57,9 +57,9 @@ def _measure(seconds: float, num_threads: int) -> tuple[Any, float, int]:
     context = multiprocessing.get_context("spawn")
     is_over, count = context.Event(), context.Value("i", 0)
     data = load_contract("sim").to_dict()
-    data["command"]["rate_hz"] = RATE_HZ
+    data["command"]["rate_hz"] = rate_hz
     with private_domain() as domain, tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "sim_200hz.yaml"
+        path = Path(folder) / "robot.yaml"
         path.write_text(yaml.safe_dump(data, sort_keys=False), encoding="utf-8")
         act = None
         if num_threads:
