@@ -222,7 +222,7 @@ _GRAPHS = {
         _graph("pi0", "Pi0", "pi0"),
         _graph("octo", "Octo", "untrained:octo"),
         _graph("openvla", "OpenVLA", "openvla"),
-        _graph("rt2", "RT-2", "untrained:rt2"),
+        _graph("rt2", "RT-2", "rt2"),
         _graph("act", "ACT", "act"),
         _graph("helix", "Helix", "helix", robot="sim_200hz", has_tiers=True),
         _graph("custom", "Custom", "custom"),
