@@ -149,6 +149,16 @@ def test_name_that_the_hub_does_not_know_says_what_to_look_at(run):
     assert "name, revision and network" in found.stderr
 
 
+def test_hub_that_cannot_be_reached_says_what_to_look_at(server, run, checkpoint):
+    server.shutdown()
+    server.server_close()
+    pushed = run(_PUSH, "push", str(checkpoint), "hf:me/arm")
+    assert pushed.returncode == 2
+    assert "cannot be uploaded to 'hf:me/arm'" in pushed.stderr
+    assert "Traceback" not in pushed.stderr
+    assert "name, revision and network" in run(_FIND, "hf:me/arm").stderr
+
+
 @pytest.mark.parametrize(
     ("name", "parts"),
     [

@@ -51,7 +51,7 @@ def download_checkpoint(name: str) -> Path:
         return Path(
             hub.snapshot_download(repository, revision=revision, allow_patterns=list(_FILES))
         )
-    except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+    except (hub.errors.HTTPError, OSError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint '{name}' cannot be downloaded ({_first_line(error)}); look at name, "
             "revision and network, and for a private one set HF_TOKEN or run: hf auth login."
@@ -85,7 +85,7 @@ def push_checkpoint(folder: Path, name: str, *, private: bool) -> str:
             allow_patterns=[*_FILES, _CARD],
             commit_message=f"Checkpoint {folder.name}",
         )
-    except (hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+    except (hub.errors.HTTPError, OSError, ValueError) as error:
         raise CheckpointError(
             f"checkpoint '{folder}' cannot be uploaded to '{name}' ({_first_line(error)}); set "
             "HF_TOKEN to a token that may write, or run: hf auth login."
