@@ -213,7 +213,7 @@ def test_damaged_episode_stops_the_copy_or_is_left_out_by_name(damaged_dataset, 
 
 
 def test_statistics_are_those_of_numpy(video_dataset, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     assert main(["dataset", "stats", str(video_dataset), "--columns", "action"]) == 0
     values = np.concatenate([-vectors_of(i, n) for i, n in enumerate(LENGTHS)]).astype(np.float64)
     shown = capsys.readouterr().out

@@ -77,7 +77,7 @@ def summary(dataset: EpisodeDataset) -> Table:
         table.add_row(key, ", ".join(feature.names or [f"{feature.shape[0]} values"]))
     counts = Counter(dataset.tasks).most_common()
     for task, count in counts[:_SHOWN_TASKS]:
-        table.add_row("task", f"{task} ({count} episodes)")
+        table.add_row("task", f"{task} ({count} of {dataset.num_episodes})")
     if len(counts) > _SHOWN_TASKS:
-        table.add_row("", f"and {len(counts) - _SHOWN_TASKS} more tasks")
+        table.add_row("", f"and {len(counts) - _SHOWN_TASKS} more")
     return table

@@ -45,11 +45,21 @@ def statistics_table(dataset: EpisodeDataset, key: str) -> Table:
     statistics = vector_statistics(dataset.column(key))
     names = dataset.features[key].names or [str(i) for i in range(len(statistics["mean"]))]
     table = Table(
-        title=f"{key}, {statistics['count'][0]} frames", title_justify="left", box=SIMPLE
+        title=f"{key}, {statistics['count'][0]} frames",
+        title_justify="left",
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
-    table.add_column("value")
+    table.add_column("value", overflow="fold")
     for name in _SHOWN:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for row, name in enumerate(names):
-        table.add_row(name, *(f"{statistics[shown][row]:.3g}" for shown in _SHOWN))
+        table.add_row(name, *(_in_eight(statistics[shown][row]) for shown in _SHOWN))
     return table
+
+
+def _in_eight(value: float) -> str:
+    """Return a number in at most eight characters: seven of them fit into a line of 80."""
+    text = f"{value:.3g}"
+    return text if len(text) <= 8 else f"{value:.1e}"
