@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from vla_core.errors import TrainingError
-from vla_core.training.failures import explain_failures, require_memory
+from vla_core.training.failures import explain_failures, require_finite, require_memory
 from vla_core.training.recipe import load_recipe
 
 _MORE_THAN_ANY_MACHINE_HAS = 1 << 60
@@ -34,6 +34,14 @@ def test_lack_of_gpu_memory_is_recognised(recipe):
 def test_other_errors_are_not_taken_for_a_lack_of_memory(recipe):
     with pytest.raises(RuntimeError, match="shapes"), explain_failures(recipe, "training"):
         torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+@pytest.mark.parametrize(("precision", "is_proposed"), [("fp32", False), ("bf16", True)])
+def test_full_precision_is_proposed_where_it_is_not_in_use(precision, is_proposed):
+    recipe = load_recipe("groot", [f"precision={precision}"])
+    with pytest.raises(TrainingError, match="loss is nan at step 7") as caught:
+        require_finite("loss", float("nan"), 7, recipe, None)
+    assert ("precision=fp32" in str(caught.value)) is is_proposed
 
 
 def test_what_does_not_fit_into_memory_is_refused_before_it_is_loaded():

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 import struct
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -38,6 +39,16 @@ def test_run_is_shown_by_tensorboard_with_the_components_of_its_loss(make_traine
     tags = {(tag, step) for tag, step, _ in _scalars(trainer.folder.tensorboard_path)}
     assert {("train/loss", 1), ("train/loss", 2), ("validation/error", 2)} <= tags
     assert ("train/learning_rate", 1) in tags
+
+
+def test_wandb_without_login_says_what_to_do(tmp_path, monkeypatch):
+    def refuse(**keywords):
+        raise RuntimeError("No API key configured.")
+
+    wandb = SimpleNamespace(init=refuse, Error=RuntimeError)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    with pytest.raises(ConfigError, match=r"No API key configured.* WANDB_MODE=offline"):
+        WandB("arms", tmp_path, {})
 
 
 def test_wandb_that_is_not_installed_says_what_to_do(tmp_path, monkeypatch):

@@ -7,11 +7,16 @@ them, so that the number of processes changes how long a step takes, and not wha
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, DistributedType, gather_object
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DistributedType,
+    gather_object,
+    parse_flag_from_env,
+)
 from torch import Tensor
 
 from vla_core.errors import ConfigError
@@ -35,6 +40,8 @@ def start_accelerator(
         ConfigError: The device is not there, the batch cannot be divided equally, or the weights
             would be divided among the processes.
     """
+    if parse_flag_from_env("ACCELERATE_USE_FSDP"):  # On CPUs accelerate itself fails over it.
+        _refuse(DistributedType.FSDP)
     accelerator = Accelerator(
         cpu=find_device(device).type == "cpu",
         mixed_precision="no",  # The recipe decides, whatever `accelerate config` was told.
@@ -42,10 +49,7 @@ def start_accelerator(
     )
     kind = accelerator.distributed_type
     if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
-        raise ConfigError(
-            f"processes are distributed by {kind.value}, but weights are averaged and saved "
-            "whole, which needs DDP; start them with: accelerate launch --multi_gpu."
-        )
+        _refuse(kind)
     parts = accelerator.num_processes * accumulation
     if batch_size % parts:
         raise ConfigError(
@@ -80,3 +84,10 @@ def sum_over_processes(accelerator: Accelerator, figures: dict[str, float]) -> d
 def from_all_processes(accelerator: Accelerator, value: Value) -> list[Value]:
     """Return the value of every process, by its index."""
     return gather_object([value]) if accelerator.num_processes > 1 else [value]
+
+
+def _refuse(kind: DistributedType) -> NoReturn:
+    raise ConfigError(
+        f"processes are distributed by {kind.value}, but weights are averaged and saved whole, "
+        "which needs DDP; start them with: accelerate launch --multi_gpu."
+    )

@@ -103,11 +103,12 @@ def require_finite(
     if math.isfinite(value):
         return
     kept = f"the last checkpoint is '{latest}'" if latest else "no checkpoint was saved yet"
+    precision = recipe.precision
+    rounding = "" if precision == "fp32" else f"set precision=fp32 (now {precision}), "
     raise TrainingError(
         f"{name} is {value} at step {step}, so training stopped; {kept}. "
         f"Lower optimizer.learning_rate (now {recipe.optimizer.learning_rate:g}), "
-        f"or set precision=fp32 (now {recipe.precision}), and look for outliers in the "
-        "dataset's meta/stats.json."
+        f"{rounding}and look for outliers in the dataset's meta/stats.json."
     )
 
 

@@ -60,7 +60,7 @@ class WandB:
         recipe: Shown beside the figures.
 
     Raises:
-        ConfigError: wandb is not installed.
+        ConfigError: wandb is not installed, or nobody is logged in.
     """
 
     def __init__(self, project: str, folder: Path, recipe: Mapping[str, Any]) -> None:
@@ -75,13 +75,19 @@ class WandB:
         identity = folder / "wandb_id"
         if not identity.is_file():
             identity.write_text(uuid.uuid4().hex)
-        self._run = wandb.init(
-            project=project,
-            dir=str(folder),
-            id=identity.read_text(),
-            resume="allow",
-            config=dict(recipe),
-        )
+        try:
+            self._run = wandb.init(
+                project=project,
+                dir=str(folder),
+                id=identity.read_text(),
+                resume="allow",
+                config=dict(recipe),
+            )
+        except wandb.Error as error:
+            raise ConfigError(
+                f"wandb is {project!r}, but no run can be begun: {error} Run `wandb login`, or "
+                "set WANDB_MODE=offline and send the run later by `wandb sync`."
+            ) from error
 
     def log(self, group: str, step: int, figures: Mapping[str, float]) -> None:
         """Send the figures of a step."""
