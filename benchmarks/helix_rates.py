@@ -54,7 +54,9 @@ def main() -> None:
     lower.set(xlabel="time [s]", ylabel="age of the observation [ms]")
     for axes in (upper, lower):
         axes.grid(color="#e5e7eb")
-        axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=8)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize=7, frameon=False
+        )
     path = Path(sys.argv[2])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=80)
