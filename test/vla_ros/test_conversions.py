@@ -12,6 +12,7 @@ from vla_msgs.msg import ActionChunk
 
 from vla_core import types
 from vla_core.errors import MessageError, ShapeError
+from vla_core.processing.chunk_messages import action_chunk_from_message
 from vla_core.processing.contract import ACTION_KINDS
 from vla_core.processing.image_encodings import image_from_message
 from vla_core.processing.messages import (
@@ -187,7 +188,7 @@ def test_action_chunk_survives_the_message(kind):
         state_stamp_ns=7,
         committed_steps=1,
     )
-    received = conversions.action_chunk_from_message(over_the_wire(message))
+    received = action_chunk_from_message(over_the_wire(message))
     np.testing.assert_array_equal(received.actions, chunk.actions)
     np.testing.assert_array_equal(received.policy_actions, chunk.policy_actions)
     for name in ("joints", "dt_s", "stamp_ns", "checkpoint_id", "instruction", "kind"):
@@ -220,7 +221,7 @@ def test_action_chunk_message_carries_the_stamps_of_what_it_saw():
 )
 def test_damaged_action_chunk_is_refused(overrides, expected):
     with pytest.raises(MessageError, match=expected):
-        conversions.action_chunk_from_message(make_chunk_message(**overrides))
+        action_chunk_from_message(make_chunk_message(**overrides))
 
 
 def test_every_action_kind_of_a_contract_has_a_constant():

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from vla_core.inference.policy import Policy
+from vla_core.processing.chunk_messages import action_chunk_from_message
 from vla_core.processing.contract import load_contract
 from vla_core.processing.messages import time_ns
 from vla_core.sim.arm_model import HOME
@@ -31,8 +32,6 @@ def set_instruction(call_service, text):
 def test_live_topics_give_the_chunk_that_the_policy_gives_for_the_same_observation(
     observed_robot, start_policy, wait_until, untrained_checkpoint
 ):
-    from vla_ros.conversions import action_chunk_from_message
-
     start_policy(seed=5)
     message = wait_until(observed_robot.chunk, "a chunk")
     stamps = [time_ns(stamp) for stamp in message.camera_stamps]

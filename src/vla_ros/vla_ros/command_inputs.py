@@ -16,11 +16,11 @@ from vla_msgs.msg import ActionChunk
 
 from vla_core.errors import ChunkError, MessageError
 from vla_core.inference.command_stream import CommandStream
+from vla_core.processing.chunk_messages import action_chunk_from_message
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.joint_history import JointHistory
 from vla_core.processing.messages import joint_positions_from_message
 from vla_ros.conversions import (
-    action_chunk_from_message,
     command_qos,
     sensor_subscription_qos,
     status_qos,

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
-"""Build outgoing ROS messages, stamps and QoS profiles, and read action chunks back.
+"""Build outgoing ROS messages, stamps and QoS profiles.
 
-Incoming sensor messages are read in ``vla_core.processing.messages``, for robots and bags alike.
+Incoming messages are read in ``vla_core.processing.messages``, for robots and bags alike.
 Sequences are handed over as ``array.array``: every distribution takes those without converting
 element by element.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
@@ -23,7 +22,6 @@ from vla_msgs.msg import ActionChunk, PolicyStatus
 
 from vla_core import types
 from vla_core.errors import MessageError, ShapeError
-from vla_core.processing.messages import stamp_ns as message_stamp_ns
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
 
@@ -345,42 +343,3 @@ def revocation_message(
     message.header.stamp = time_message(stamp_ns)
     message.generation_stamp = message.inference_start_stamp = message.header.stamp
     return message
-
-
-def action_chunk_from_message(message: Any) -> types.ActionChunk:
-    """Return the chunk that a message carries; arrays are views into it.
-
-    Works on messages of rclpy and of rosbags alike.
-
-    Raises:
-        MessageError: The kind is unknown, the array lengths do not fit the horizon and the joints,
-            dt is not positive, or a number is not finite.
-    """
-    joints = tuple(message.joint_names)
-    shape = (int(message.horizon), len(joints))
-    kinds = {constant: kind for kind, constant in ACTION_KINDS.items()}
-    if message.kind not in kinds:
-        raise MessageError(f"kind {message.kind} is not known; available: {kinds}.")
-    arrays: dict[str, NDArray[Any]] = {}
-    for field, dtype in (("actions", np.float64), ("policy_actions", np.float32)):
-        values = np.asarray(getattr(message, field), dtype=dtype)
-        if values.size != shape[0] * shape[1] or values.size == 0:
-            raise MessageError(
-                f"{field} must have horizon * joint_names = {shape[0]} * {shape[1]} values, at "
-                f"least one, got {values.size}."
-            )
-        if not np.isfinite(values).all():
-            raise MessageError(f"{field} must be finite, got NaN or infinity.")
-        arrays[field] = values.reshape(shape)
-    if not (math.isfinite(message.dt) and message.dt > 0.0):
-        raise MessageError(f"dt must be finite and greater than 0, got {message.dt!r}.")
-    return types.ActionChunk(
-        actions=arrays["actions"],
-        policy_actions=arrays["policy_actions"],
-        joints=joints,
-        dt_s=float(message.dt),
-        stamp_ns=message_stamp_ns(message),
-        checkpoint_id=message.checkpoint_id,
-        instruction=message.instruction,
-        kind=kinds[message.kind],
-    )

@@ -19,10 +19,10 @@ from vla_msgs.msg import ActionChunk
 
 from vla_core import types
 from vla_core.errors import MessageError
+from vla_core.processing.chunk_messages import action_chunk_from_message
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.kinematics import KinematicChain
 from vla_ros.conversions import (
-    action_chunk_from_message,
     command_qos,
     duration_message,
     status_qos,

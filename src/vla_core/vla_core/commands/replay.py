@@ -8,6 +8,7 @@ report.html and, for Foxglove, an MCAP file with prediction and recording side b
   vla replay demo/bag --checkpoint groot
   vla replay --bags 'fleet/*.mcap' --ray local --resume
   vla replay demo/bag --compare out/train/old/policy out/train/new/policy --gate gate.yaml
+  vla up replay bag:=demo/bag checkpoint:=groot      # the same over ROS, in real time
 
 The exit status is 1 where a limit of the gate is broken, 2 where a recording cannot be read.
 """
@@ -40,6 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         metavar=("A", "B"),
         help="two checkpoints on the same recordings: is B better or worse than A?",
+    )
+    add(
+        "--answers",
+        type=Path,
+        metavar="RUN",
+        help="recording of what policy_node and command_node said while BAG was played: judge "
+        "that, as `vla up replay` does at its end",
     )
     add("--gate", type=Path, metavar="YAML", help="limits that the figures must keep")
     add("--contract", help="robot contract, name or path (default: the policy's own)")
@@ -88,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from vla_core.errors import ConfigError
     from vla_core.evaluation.replay.comparison import compare_policies
     from vla_core.evaluation.replay.console import describe_comparison, summarize
     from vla_core.evaluation.replay.gate import find_faults, load_gate
@@ -95,6 +104,8 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console(highlight=False)
     bags = find_bags(args.bag, args.bags)
+    if args.answers is not None and (len(bags) != 1 or args.compare):
+        raise ConfigError("--answers takes the one recording that was played, and no --compare.")
     limits = None if args.gate is None else load_gate(args.gate)
     job = _job(args)
     first_metrics = comparison = None
@@ -104,10 +115,14 @@ def run(args: argparse.Namespace) -> int:
         job = replace(job, checkpoint=args.compare[1])
         first, first_failures = _replay(first_job, bags, args, console)
         first_metrics = describe_run(first_job, first)
-    results, failures = _replay(job, bags, args, console)
-    named = {failure.bag for failure in failures}
-    failures += [failure for failure in first_failures if failure.bag not in named]
-    metrics = describe_run(job, results, failures)
+    if args.answers is None:
+        results, failures = _replay(job, bags, args, console)
+        named = {failure.bag for failure in failures}
+        failures += [failure for failure in first_failures if failure.bag not in named]
+        metrics = describe_run(job, results, failures)
+    else:
+        result, metrics = _judge(job, bags[0], args.answers, console)
+        results, failures = [result], []
     if first_metrics is not None:
         known = [{result.facts["bag"] for result in each} for each in (first, results)]
         both = known[0] & known[1]
@@ -227,6 +242,27 @@ def _replay(
     if not results:
         raise DatasetError("\n".join(failure.reason for failure in failures))
     return results, failures
+
+
+def _judge(
+    job: ReplayJob, bag: Path, answers: Path, console: Console
+) -> tuple[BagResult, dict[str, Any]]:
+    """Judge recorded answers instead of asking the policy; return the result and its figures.
+
+    Raises:
+        DatasetError: A recording cannot be read.
+    """
+    from rich.progress import Progress
+
+    from vla_core.evaluation.replay.online_run import evaluate_answers
+
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task(f"answers on {bag.name}")
+
+        def show(elapsed_s: float, duration_s: float) -> None:
+            progress.update(task, completed=elapsed_s, total=duration_s)
+
+        return evaluate_answers(job, bag, answers, on_progress=show)
 
 
 def _outputs(job: ReplayJob) -> list[tuple[str, str]]:

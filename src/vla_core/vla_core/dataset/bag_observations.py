@@ -49,6 +49,8 @@ class ControlTick:
         episode: Number of the running episode from 0, by the episode topic; None between two.
             Without such a topic always 0.
         segment: Grows where the clock was set back.
+        answer: What a policy answered to this observation when it was recorded; None for a control
+            tick.
     """
 
     time_ns: int
@@ -58,6 +60,7 @@ class ControlTick:
     lacking: str
     episode: int | None
     segment: int
+    answer: object = None
 
     @property
     def ages_s(self) -> dict[str, float]:
@@ -69,15 +72,17 @@ class ControlTick:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pending:
-    """A tick whose action is not known yet."""
+class PendingTick:
+    """A tick whose action is not known yet; the fields are those of ``ControlTick``."""
 
     time_ns: int
     observation: Observation | Gap
     episode: int | None
+    answer: object = None
 
     @property
     def observed_ns(self) -> int:
+        """Time for which the action is asked."""
         if isinstance(self.observation, Gap):
             return self.time_ns
         return self.observation.stamp_ns
@@ -143,7 +148,7 @@ class BagObservations:
         self._segment = 0
         self._now_ns = 0
         self._newest_ns: dict[str, int] = {}
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[PendingTick] = deque()
 
     def __enter__(self) -> BagObservations:
         """Open the bag and find its topics."""
@@ -182,23 +187,35 @@ class BagObservations:
             stamp_ns = stamp_or_none(message)
             self.statistics[topic].add(received_ns, stamp_ns)
             yield from self._follow_clock(topic, received_ns, stamp_ns)
-            for at_ns in self._timer.pass_time(self._now_ns, self._is_aligned):
-                self._observe(at_ns)
+            self._before_arrival()
             try:
                 for handler in handlers.get(topic, ()):
                     handler(message, self._now_ns)
                 self._mark.put(topic, message)
             except MessageError as error:
                 self._complain(f"{topic}: {error}")
-            if topic == self._sources.reference_topic:
-                self._timer.see_reference(self._now_ns)
-            if (at := self._timer.see_arrival(self._now_ns, self._is_aligned)) is not None:
-                self._observe(at)
+            self._after_arrival(topic)
             if self._pending:
                 yield from self._settled(self._now_ns - self._settle_ns)
-        if (at := self._timer.end(self._now_ns)) is not None:
-            self._observe(at)
+        self._after_last_arrival()
         yield from self._settled(self._now_ns)
+
+    def _before_arrival(self) -> None:
+        """Make the observations that were due before the message that arrives now."""
+        for at_ns in self._timer.pass_time(self._now_ns, self._is_aligned):
+            self._observe(at_ns)
+
+    def _after_arrival(self, topic: str) -> None:
+        """Make the observation that waited for a message of this topic, if one did."""
+        if topic == self._sources.reference_topic:
+            self._timer.see_reference(self._now_ns)
+        if (at_ns := self._timer.see_arrival(self._now_ns, self._is_aligned)) is not None:
+            self._observe(at_ns)
+
+    def _after_last_arrival(self) -> None:
+        """Make the observation that still waited."""
+        if (at_ns := self._timer.end(self._now_ns)) is not None:
+            self._observe(at_ns)
 
     def _follow_clock(
         self, topic: str, received_ns: int, stamp_ns: int | None
@@ -254,7 +271,7 @@ class BagObservations:
             observation = Gap("messages", GapCause.BROKEN, str(error))
         if isinstance(observation, Gap) and observation.cause is GapCause.BROKEN:
             self._complain(observation.reason.rstrip("."))
-        self._pending.append(_Pending(at_ns, observation, self._mark.episode))
+        self._pending.append(PendingTick(at_ns, observation, self._mark.episode))
 
     def _settled(self, until_ns: int) -> Iterator[ControlTick]:
         """Yield the ticks that were observed until a time, with their actions."""
@@ -275,6 +292,7 @@ class BagObservations:
                 lacking=lacking,
                 episode=tick.episode,
                 segment=self._segment,
+                answer=tick.answer,
             )
 
     def _complain(self, what: str) -> None:

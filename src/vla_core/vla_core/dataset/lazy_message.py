@@ -52,6 +52,19 @@ class LazyMessage:
             stamp = layout.unpack_from(data, _STAMP_OFFSET) if layout else (0, 0)
             self.header = _Header(_Time(*stamp))
 
+    @property
+    def serialized(self) -> bytes:
+        """The message in CDR.
+
+        Raises:
+            MessageError: Its part of the file is damaged.
+        """
+        try:
+            self._raw.check()
+        except ValueError as error:
+            raise MessageError(f"a message of {self._raw.topic} is damaged: {error}.") from error
+        return bytes(self._raw.data)
+
     def __getattr__(self, name: str) -> Any:
         """Return a field of the message.
 

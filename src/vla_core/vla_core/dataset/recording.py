@@ -76,6 +76,14 @@ class Recording:
         return self._reader.duration / 1e9 if self._reader.message_count else 0.0
 
     @property
+    def span_ns(self) -> tuple[int, int]:
+        """When the recorder received the first and the last message; zeros without one."""
+        if not self._reader.message_count:
+            return 0, 0
+        # rosbags' end is that of a range.
+        return self._reader.start_time, self._reader.end_time - 1
+
+    @property
     def message_counts(self) -> dict[str, int]:
         """Number of messages by absolute topic."""
         counts = {topic: info.msgcount for topic, info in self._reader.topics.items()}

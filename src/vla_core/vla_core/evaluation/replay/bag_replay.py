@@ -20,11 +20,12 @@ from vla_core.dataset.recording import Recording
 from vla_core.errors import DatasetError
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.evaluation.replay.demonstration import Demonstration
-from vla_core.evaluation.replay.limiter import Limiter
+from vla_core.evaluation.replay.limiter import Limiter, LimiterReport
 from vla_core.evaluation.replay.probes import Probes
 from vla_core.evaluation.replay.settings import ReplaySettings
 from vla_core.evaluation.replay.tick_log import AnsweredTick, TickLog, small_images
 from vla_core.inference.policy import Policy
+from vla_core.types import ActionChunk, Observation
 
 POLICY_STATUS = "vla_msgs/msg/PolicyStatus"
 
@@ -45,6 +46,10 @@ class BagReplay:
         on_progress: Called after every control tick with its time since the first one and the
             duration of the recording, in s.
         sinks: Take every answered tick.
+        span_ns: First and last time at which the policy is asked; None: the whole recording.
+
+    Attributes:
+        span_ns: The same.
     """
 
     def __init__(
@@ -55,12 +60,14 @@ class BagReplay:
         *,
         on_progress: Progress = lambda elapsed_s, duration_s: None,
         sinks: Sequence[TickSink] = (),
+        span_ns: tuple[int, int] | None = None,
     ) -> None:
         self._policy = policy
         self._bag = Path(bag)
         self._settings = settings
         self._on_progress = on_progress
         self._sinks = tuple(sinks)
+        self.span_ns = span_ns
         contract = policy.contract
         self._log = TickLog(policy.pipeline, contract, settings.num_worst)
         self._limiter = Limiter(contract)
@@ -72,6 +79,7 @@ class BagReplay:
         )
         self._pending: deque[AnsweredTick] = deque()
         self._stretch: tuple[int | None, int] | None = None
+        self._is_start = True
         self._gaps: Counter[str] = Counter()
         self._refusals: Counter[str] = Counter()
         self._lacking: Counter[str] = Counter()
@@ -90,24 +98,14 @@ class BagReplay:
         began = time.perf_counter()
         counts: Counter[str] = Counter()
         first_ns = 0
-        with BagObservations(
-            self._bag,
-            contract,
-            actions=settings.actions,
-            instruction=settings.instruction,
-            instruction_topic=settings.instruction_topic,
-            episode_topic=find_episode_topic(self._bag, settings),
-            clock=settings.clock,
-            history_length=self._policy.pipeline.history_length,
-            strict=settings.is_strict,
-        ) as ticks:
+        with self._open() as ticks:
             duration_s, notes = ticks.recording.duration_s, ticks.recording.notes
             for tick in ticks:
                 first_ns = first_ns or tick.time_ns
-                counts["total"] += 1
+                counts["total"] += tick.answer is None
                 counts[self._take(tick)] += 1
                 self._on_progress((tick.time_ns - first_ns) * 1e-9, duration_s)
-                if settings.max_ticks and self._num_answered >= settings.max_ticks:
+                if self._is_over(tick):
                     break
             self._end_stretch()
             topics = {name: _topic_facts(part) for name, part in ticks.statistics.items()}
@@ -132,6 +130,7 @@ class BagReplay:
                 "wall_s": time.perf_counter() - began,
                 "inference_s": self._inference_s,
                 "probing_s": self._probing_s,
+                **self._more_facts(),
             },
             ticks=self._log.ticks(),
             horizon=self._log.horizon(),
@@ -139,13 +138,47 @@ class BagReplay:
             frames=frames,
         )
 
+    def _open(self) -> BagObservations:
+        return BagObservations(self._bag, self._policy.contract, **self._how())
+
+    def _how(self) -> dict[str, Any]:
+        """Return how the recording is read, as keywords of ``BagObservations``."""
+        settings = self._settings
+        return {
+            "actions": settings.actions,
+            "instruction": settings.instruction,
+            "instruction_topic": settings.instruction_topic,
+            "episode_topic": find_episode_topic(self._bag, settings),
+            "clock": settings.clock,
+            "history_length": self._policy.pipeline.history_length,
+            "strict": settings.is_strict,
+        }
+
+    def _more_facts(self) -> dict[str, Any]:
+        return {}
+
+    def _is_over(self, tick: ControlTick) -> bool:
+        if self.span_ns is not None and not self._pending and tick.time_ns > self.span_ns[1]:
+            return True
+        most = self._settings.max_ticks
+        return 0 < most <= self._num_answered
+
     def _take(self, tick: ControlTick) -> str:
         """Answer a tick; return what became of it, one of ``_OUTCOMES``."""
-        stretch = (tick.episode, tick.segment)
-        is_start = stretch != self._stretch
-        if is_start:
-            self._end_stretch()
-            self._stretch = stretch
+        if outcome := self._hear(tick):
+            return outcome
+        if self.span_ns and not self.span_ns[0] <= tick.time_ns <= self.span_ns[1]:
+            return "outside"
+        self._answer(tick)
+        return "answered"
+
+    def _hear(self, tick: ControlTick) -> str:
+        """Learn what the demonstrator did, and compare the answers about which enough is known.
+
+        Returns:
+            Why nobody is asked at this tick; empty if the policy may be.
+        """
+        self._enter(tick)
         if tick.episode is None:
             return "outside"
         if tick.observation is None:
@@ -158,25 +191,44 @@ class BagReplay:
             self._lacking[tick.lacking] += 1
         else:
             self._demonstration.put(tick.observation.stamp_ns, tick.action)
-        self._answer(tick, is_start=is_start)
         while self._pending and self._demonstration.covers(self._pending[0].chunk):
             self._compare(self._pending.popleft())
-        return "answered"
+        return ""
 
-    def _answer(self, tick: ControlTick, *, is_start: bool) -> None:
-        observation, settings = tick.observation, self._settings
-        assert observation is not None
+    def _enter(self, tick: ControlTick) -> None:
+        """Notice that another unbroken stretch begins."""
+        stretch = (tick.episode, tick.segment)
+        if stretch != self._stretch:
+            self._end_stretch()
+            self._stretch, self._is_start = stretch, True
+
+    def _answer(self, tick: ControlTick) -> None:
+        """Have the policy answer, and judge what the command loop makes of it."""
+        assert tick.observation is not None
+        begin = time.perf_counter()
+        chunk = self._policy.predict_chunk(tick.observation, seed=self._settings.seed)
+        latency_s = time.perf_counter() - begin
+        self._inference_s += latency_s
+        limits = self._limiter.follow(tick.observation, chunk, tick.time_ns)
+        self._keep(tick, tick.observation, chunk, latency_s, limits)
+
+    def _keep(
+        self,
+        tick: ControlTick,
+        observation: Observation,
+        chunk: ActionChunk,
+        latency_s: float,
+        limits: LimiterReport,
+    ) -> None:
+        """Take an answer, probe the policy's senses now and then, and tell the sinks."""
         assert tick.episode is not None
         begin = time.perf_counter()
-        chunk = self._policy.predict_chunk(observation, seed=settings.seed)
-        end = time.perf_counter()
-        self._inference_s += end - begin
-        self._probes.watch(observation, is_start=is_start)
-        every = settings.probe_every
+        self._probes.watch(observation, is_start=self._is_start)
+        self._is_start = False
+        every = self._settings.probe_every
         is_probed = every > 0 and self._num_answered % every == every // 2
-        probes = self._probes.ask(observation, settings.seed) if is_probed else {}
-        self._probing_s += time.perf_counter() - end
-        limits = self._limiter.follow(observation, chunk, tick.time_ns)
+        probes = self._probes.ask(observation, self._settings.seed) if is_probed else {}
+        self._probing_s += time.perf_counter() - begin
         if limits.refusal:
             self._refusals[limits.refusal] += 1
         self._num_answered += 1
@@ -188,7 +240,7 @@ class BagReplay:
             episode=tick.episode,
             observation=seen,
             chunk=chunk,
-            latency_s=end - begin,
+            latency_s=latency_s,
             ages_s=tick.ages_s,
             limits=limits,
             recorded=tick.action,

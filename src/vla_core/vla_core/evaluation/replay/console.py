@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from vla_core.evaluation.replay.action_units import SMALL_UNITS
+from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
 from vla_core.evaluation.replay.comparison import BETTER, WORSE
 
 
@@ -19,6 +20,8 @@ def summarize(metrics: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_ticks(metrics), _joint_table(metrics), *_lines(metrics)]
     if metrics["sensitivity"] is not None:
         parts += [Text(), _sensitivity_table(metrics["sensitivity"])]
+    if metrics.get("online"):
+        parts += [Text(), *_online(metrics["online"])]
     return Group(*parts)
 
 
@@ -61,6 +64,8 @@ def _ticks(metrics: Mapping[str, Any]) -> Text:
     ticks = metrics["ticks"]
     rate = metrics["robot"]["rate_hz"]
     text = Text(f"{ticks['answered']} control ticks at {rate:g} Hz answered", style="bold")
+    if metrics.get("online"):
+        text = Text(f"{ticks['answered']} chunks in {ticks['total']} control ticks", style="bold")
     text.append(f", {ticks['compared']} compared with the demonstrator", style="default")
     if ticks["gap"]:
         text.append(f", {ticks['gap']} without an observation: ", style="yellow")
@@ -121,6 +126,18 @@ def _lines(metrics: Mapping[str, Any]) -> list[Text]:
         f"{1e3 * latency['p99']:.0f} ms (99 %)"
     )
     return [Text(line) for line in lines]
+
+
+def _online(online: Mapping[str, Any]) -> list[RenderableType]:
+    style = "green" if agrees(online) else "bold red"
+    parts: list[RenderableType] = [Text(agreement_text(online), style=style)]
+    parts += [Text(f"waited {count} times: {reason}") for reason, count in online["waits"].items()]
+    if rows := agreement_rows(online):
+        table = _table("over ROS and without", "online", "offline", "difference")
+        for row in rows:
+            table.add_row(*row)
+        parts.append(table)
+    return parts
 
 
 def _sensitivity_table(sensitivity: Mapping[str, Any]) -> Table:

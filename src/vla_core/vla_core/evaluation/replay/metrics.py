@@ -226,7 +226,7 @@ def _timing(results: Sequence[BagResult], ticks: Mapping[str, NDArray[Any]]) -> 
             name: _distribution(ticks["ages_s"][:, column]) for column, name in enumerate(names)
         },
         "wall_s": wall_s,
-        "overhead_share": (wall_s - probing_s) / inference_s - 1.0,
+        "overhead_share": (wall_s - probing_s) / inference_s - 1.0 if inference_s else None,
     }
 
 

@@ -28,6 +28,7 @@ from vla_core.evaluation.html import (
 )
 from vla_core.evaluation.plots import draw_histogram
 from vla_core.evaluation.replay.action_units import SMALL_UNITS
+from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.evaluation.replay.comparison import WORSE
 from vla_core.evaluation.replay.console import format_error
@@ -70,6 +71,8 @@ class ReplayPage:
         parts = [self._head(title), self._cards()]
         if metrics.get("comparison"):
             parts.append(section("Against the first policy", self._comparison()))
+        if metrics.get("online"):
+            parts.append(section("Over ROS and without", self._online()))
         parts.append(section("Error against the demonstrator", self._errors()))
         if metrics["sensitivity"] is not None:
             parts.append(section("Does it look at its inputs?", self._sensitivity()))
@@ -88,7 +91,9 @@ class ReplayPage:
             f"checkpoint {metrics['checkpoint']['id']}",
             metrics["created"],
             f"{machine['cores']} cores, {machine['processor']}",
-            f"the policy was asked at every control tick, {metrics['robot']['rate_hz']:g} Hz",
+            "policy_node answered over ROS while the recording was played"
+            if metrics.get("online")
+            else f"the policy was asked at every control tick, {metrics['robot']['rate_hz']:g} Hz",
         ]
         text = f'<h1>{escape(title)}</h1><p class="muted">{escape("; ".join(facts))}</p>'
         if self.faults is not None:
@@ -153,6 +158,22 @@ class ReplayPage:
             "page is about. The interval comes from drawing blocks of control ticks."
         )
         return table(head, rows) + f'<p class="muted">{escape(note)}</p>'
+
+    def _online(self) -> str:
+        online = self.metrics["online"]
+        text = f'<p class="{"good" if agrees(online) else "bad"}">{agreement_text(online)}.</p>'
+        for reason, count in online["waits"].items():
+            text += f'<p class="muted">It waited {count} times: {escape(reason)}</p>'
+        rows = [[escape(part) for part in row] for row in agreement_rows(online)]
+        if not rows:
+            return text
+        note = (
+            "Offline the policy is asked at every control tick and answers at once. Online it "
+            "answers as often as it can, its chunks begin with what the arm would have executed "
+            "meanwhile, and the limits are those of command_node."
+        )
+        head = ["", "#online", "#offline", "#difference"]
+        return text + table(head, rows) + f'<p class="muted">{note}</p>'
 
     def _errors(self) -> str:
         rows = []

@@ -83,20 +83,25 @@ def replay_bag(
     """
     policy = job.open_policy()
     with ExitStack() as stack:
-        sinks: list[TickSink] = []
-        if job.writes_mcap:
-            from vla_core.evaluation.replay.predictions_bag import PredictionsBag
-
-            path = job.folder / "predictions" / job.bag_name(bag)
-            sinks.append(stack.enter_context(PredictionsBag(path, policy.contract)).add)
-        if job.writes_rerun:
-            from vla_core.evaluation.replay.rerun_file import RerunFile
-
-            path = job.folder / "predictions" / f"{job.bag_name(bag)}.rrd"
-            sinks.append(RerunFile(path, policy.contract).add)
-
+        sinks = open_sinks(job, bag, policy, stack)
         replay = BagReplay(policy, bag, job.settings, on_progress=on_progress, sinks=sinks)
         return replay.run()
+
+
+def open_sinks(job: ReplayJob, bag: Path, policy: Policy, stack: ExitStack) -> list[TickSink]:
+    """Return what writes the answered ticks of a recording, until the stack is left."""
+    sinks: list[TickSink] = []
+    if job.writes_mcap:
+        from vla_core.evaluation.replay.predictions_bag import PredictionsBag
+
+        path = job.folder / "predictions" / job.bag_name(bag)
+        sinks.append(stack.enter_context(PredictionsBag(path, policy.contract)).add)
+    if job.writes_rerun:
+        from vla_core.evaluation.replay.rerun_file import RerunFile
+
+        path = job.folder / "predictions" / f"{job.bag_name(bag)}.rrd"
+        sinks.append(RerunFile(path, policy.contract).add)
+    return sinks
 
 
 def replay_bags(
