@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The graphs: arguments, what each node is given, and files that exist."""
 
+import os
 import re
 from pathlib import Path
 
@@ -12,7 +13,10 @@ from vla_core.inference.checkpoint_files import find_checkpoint
 from vla_core.processing.contract import load_contract
 from vla_ros.graph import NodeSpec
 from vla_ros.graphs import available_graphs, get_graph
+from vla_ros.recording import Recording
 
+FRAMEWORKS = [name for name in available_graphs() if name != "replay"]
+REPLAY = {"bag": "out/bag", "player": "own"}
 HELIX_TIERS = ["planner_node", "policy_node", "command_node"]
 
 
@@ -109,35 +113,38 @@ def test_every_argument_is_described(name):
     assert all(argument.description.endswith(".") for argument in get_graph(name).arguments)
 
 
-@pytest.mark.parametrize("name", available_graphs())
-def test_every_parameter_that_a_graph_sets_is_in_the_node_s_file(name):
-    for node in get_graph(name).nodes({"record": "bag"}):
-        declared = set()
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [*((name, {"record": "bag"}) for name in FRAMEWORKS), ("replay", REPLAY)],
+)
+def test_every_parameter_that_a_graph_sets_is_in_the_node_s_file(name, values):
+    for node in get_graph(name).nodes(values):
+        declared = {"use_sim_time"}
         for path in node.parameter_files:
             declared |= set(yaml.safe_load(Path(path).read_text())["/**"]["ros__parameters"])
         assert set(node.parameters) <= declared
 
 
 def test_there_is_a_graph_for_each_framework():
-    assert set(available_graphs()) == {
+    assert set(FRAMEWORKS) == {
         *("groot", "pi0", "octo", "openvla", "rt2", "act", "helix", "custom")
     }
 
 
-@pytest.mark.parametrize("name", available_graphs())
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_default_checkpoint_and_robot_exist_and_fit(name):
     values = get_graph(name).resolve({})
     assert find_checkpoint(values["checkpoint"], load_contract(values["robot"])).is_dir()
 
 
-@pytest.mark.parametrize("name", available_graphs())
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_the_untrained_checkpoint_that_a_graph_proposes_exists(name):
     (described,) = (a.description for a in get_graph(name).arguments if a.name == "checkpoint")
     untrained = re.search(r"untrained:\w+", described)[0]
     assert find_checkpoint(untrained, load_contract("sim")).is_dir()
 
 
-@pytest.mark.parametrize("name", available_graphs())
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_device_reaches_every_node_that_infers(name):
     nodes = nodes_of(name, device="auto")
     inferring = {"policy_node", "planner_node"} & set(nodes)
@@ -165,3 +172,76 @@ def test_other_frameworks_have_neither_planner_nor_motor_control():
     assert "planner_node" not in nodes
     assert "follows_plans" not in nodes["policy_node"].parameters
     assert "motor_checkpoint" not in nodes["command_node"].parameters
+
+
+def test_replay_plays_a_recording_to_policy_and_command_loop_on_simulated_time():
+    nodes = nodes_of("replay", **REPLAY, checkpoint="out/mine")
+    assert list(nodes) == ["player_node", "policy_node", "command_node", "replay_node"]
+    timed = [name for name, node in nodes.items() if node.parameters.get("use_sim_time")]
+    assert timed == ["policy_node", "command_node", "replay_node"]
+    assert nodes["player_node"].parameters["bag"] == "out/bag"
+    assert nodes["replay_node"].parameters["checkpoint"] == "out/mine"
+    assert nodes["policy_node"].parameters["checkpoint"] == "out/mine"
+
+
+def test_replay_commands_no_arm():
+    assert nodes_of("replay", **REPLAY)["command_node"].parameters["dry_run"] == "always"
+
+
+def test_replay_needs_a_recording():
+    with pytest.raises(ConfigError, match="bag is not given"):
+        nodes_of("replay")
+
+
+def test_replay_goes_on_when_all_is_played_and_leaves_time_to_judge_it():
+    nodes = nodes_of("replay", **REPLAY)
+    assert nodes["player_node"].on_exit == "finish"
+    assert nodes["replay_node"].stop_s > 60.0
+
+
+@pytest.fixture
+def installed_rosbag2(monkeypatch, tmp_path):
+    """An executable where rosbag2's player would be."""
+    path = tmp_path / "prefix/lib/rosbag2_transport/player"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\n")
+    path.chmod(0o755)
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "")
+    monkeypatch.setenv("AMENT_PREFIX_PATH", f"{tmp_path / 'prefix'}{os.pathsep}{prefixes}")
+
+
+@pytest.fixture
+def namespaced_bag(tmp_path):
+    """A recording of the robot's topics in the namespace /lab, and of others."""
+    recording = Recording(tmp_path / "bag", compress=False, notes={})
+    for topic in ("front_camera/image_raw", "wrist_camera/image_raw"):
+        recording.add_topic(f"/lab/{topic}", "sensor_msgs/msg/Image", [])
+    recording.add_topic("/lab/joint_states", "sensor_msgs/msg/JointState", [])
+    recording.add_topic("/lab/action_chunk", "vla_msgs/msg/ActionChunk", [])
+    recording.close()
+    return str(tmp_path / "bag")
+
+
+@pytest.mark.usefixtures("installed_rosbag2")
+def test_replay_leaves_playing_to_rosbag2_where_it_is_installed(namespaced_bag):
+    nodes = nodes_of("replay", bag=namespaced_bag, rate="0.5")
+    player = nodes["rosbag2_player"]
+    assert "player_node" not in nodes
+    assert nodes["replay_node"].parameters["player"] == "rosbag2"
+    assert player.parameters["play.start_paused"] is True
+    assert player.parameters["play.rate"] == 0.5
+    played = {
+        "/lab/front_camera/image_raw": "front_camera/image_raw",
+        "/lab/wrist_camera/image_raw": "wrist_camera/image_raw",
+        "/lab/joint_states": "joint_states",
+    }
+    assert sorted(player.parameters["play.topics_to_filter"]) == sorted(played)
+    assert dict(player.remappings) == played
+
+
+@pytest.mark.usefixtures("installed_rosbag2")
+@pytest.mark.parametrize("values", [{"clock": "stamp"}, {"start_s": "2"}, {"duration_s": "5"}])
+def test_replay_plays_itself_what_rosbag2_cannot(namespaced_bag, values):
+    assert "player_node" in nodes_of("replay", bag=namespaced_bag, **values)
+    with pytest.raises(ConfigError, match="use player:=own"):
+        nodes_of("replay", bag=namespaced_bag, player="rosbag2", **values)

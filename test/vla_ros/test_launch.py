@@ -197,8 +197,9 @@ def test_show_args_tells_every_argument_its_default_and_its_choices(name, capsys
 @needs_launch
 @pytest.mark.parametrize("name", available_graphs())
 def test_each_node_of_a_launch_file_is_given_what_vla_up_gives_it(name, started):
-    specs = get_graph(name).nodes()
-    for start, spec in zip(started(name, {}), specs, strict=True):
+    values = {"bag": "out/bag", "player": "own"} if name == "replay" else {}
+    specs = get_graph(name).nodes(values)
+    for start, spec in zip(started(name, values), specs, strict=True):
         assert_same(start, spec)
 
 
@@ -242,6 +243,7 @@ def test_whatever_a_node_can_be_given_is_given_alike(launched, graph_of, tmp_pat
     [
         ("stop", 0, 1),
         ("stop", 1, 1),
+        ("finish", 1, 1),
         ("respawn", 1, 4),
         ("respawn", EXIT_CONFIGURATION, 1),
     ],
@@ -260,9 +262,10 @@ def test_a_node_that_ends_at_once_is_started_as_often_as_by_vla_up(
 
 
 @needs_launch
-def test_a_graph_goes_on_without_a_node_that_may_end(launched, graph_of):
-    guest = NodeSpec(executable="guest", name="guest", on_exit="continue")
+@pytest.mark.parametrize(("on_exit", "status"), [("continue", 1), ("finish", 0)])
+def test_a_graph_goes_on_without_a_node_that_may_end(launched, graph_of, on_exit, status):
+    guest = NodeSpec(executable="guest", name="guest", on_exit=on_exit)
     host = NodeSpec(executable="host", name="host")
-    programs = {"guest": "exit 1", "host": "sleep 1; exit 3"}
+    programs = {"guest": f"exit {status}", "host": "sleep 1; exit 3"}
     _, ends = launched(graph_of(guest, host), programs, lambda starts, ends: False)
-    assert [end.returncode for end in ends] == [1, 3]
+    assert [end.returncode for end in ends] == [status, 3]

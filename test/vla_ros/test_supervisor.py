@@ -141,6 +141,32 @@ def test_graph_goes_on_without_a_node_that_may_end(program):
         assert supervisor.is_alive("host")
 
 
+@pytest.mark.parametrize(("status", "goes_on"), [(0, True), (1, False)])
+def test_graph_goes_on_without_a_node_that_has_done_its_work(program, status, goes_on):
+    worker = program("worker", f"raise SystemExit({status})", on_exit="finish")
+    with Supervisor([worker, program("host", SLEEPER)]) as supervisor:
+        wait_until(lambda: not supervisor.is_alive("worker"))
+        assert supervisor.wait(0.2 if goes_on else PATIENCE_S) == (None if goes_on else 1)
+
+
+@pytest.mark.parametrize(("stop_s", "last"), [(30.0, "bye"), (0.1, "up")])
+def test_node_is_given_the_time_to_end_that_it_names(program, stop_s, last):
+    slow = (
+        "import signal, sys, time\n"
+        "def end(*_):\n"
+        "    time.sleep(1.0)\n"
+        "    sys.exit(print('bye', flush=True))\n"
+        "signal.signal(signal.SIGINT, end)\n"
+        "print('up', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with Supervisor([program("slow", slow, stop_s=stop_s)]) as supervisor:
+        wait_until(lambda: supervisor.output_of("slow") == ["up"])
+        supervisor.stop()
+        time.sleep(0.1)
+        assert supervisor.output_of("slow")[-1] == last
+
+
 def test_restart_brings_a_node_back(program):
     with Supervisor([program("guest", SLEEPER, on_exit="continue")]) as supervisor:
         supervisor.kill("guest")

@@ -23,8 +23,9 @@ EXIT_CONFIGURATION = 78
 ParameterValue = bool | int | float | str | Sequence[str]
 """What a node parameter may be."""
 
-OnExit = Literal["stop", "respawn", "continue"]
-"""What the graph does when a node ends: stop too, start the node again, or go on without it."""
+OnExit = Literal["stop", "respawn", "continue", "finish"]
+"""What the graph does when a node ends: stop too, start the node again, or go on without it; with
+``finish`` it goes on if the node has done its work, and stops if it failed."""
 
 _SOURCE_TREE_CONFIG = Path(__file__).resolve().parents[1] / "config"
 
@@ -44,6 +45,7 @@ class NodeSpec:
         environment: Variables that this process gets beside the inherited ones.
         log_level: Lowest severity that is logged.
         on_exit: What the graph does when the node ends by itself.
+        stop_s: How long the node may take to end after SIGINT [s].
     """
 
     executable: str
@@ -56,6 +58,7 @@ class NodeSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     log_level: str = "info"
     on_exit: OnExit = "stop"
+    stop_s: float = 5.0
 
     def ros_arguments(self) -> list[str]:
         """Return the command line that gives the node its name, parameters and remappings."""

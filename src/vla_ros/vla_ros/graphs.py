@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The graphs: one per framework, with the simulated robot and no arguments needed.
+"""The graphs: one per framework, with the simulated robot and no arguments needed, and `replay`.
 
 The launch files (``vla_ros.launching``) and the supervisor (``vla_ros.supervisor``) both read
 them, so that ``ros2 launch vla_ros groot.launch.py`` and ``vla up groot`` cannot drift apart.
@@ -24,6 +24,7 @@ from vla_ros.graph import (
     find_config,
     graph_environment,
 )
+from vla_ros.replay_graph import replay_graph
 
 # With more threads one busy neighbour stalls every OpenMP barrier of the inference.
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -226,5 +227,6 @@ _GRAPHS = {
         _graph("act", "ACT", "act"),
         _graph("helix", "Helix", "helix", robot="sim_200hz", has_tiers=True),
         _graph("custom", "Custom", "custom"),
+        replay_graph(),
     )
 }

@@ -71,6 +71,7 @@ def _node_actions(spec: NodeSpec) -> list[Action]:
         emulate_tty=True,
         respawn=spec.on_exit == "respawn",
         respawn_delay=_RESPAWN_DELAY_S,
+        sigterm_timeout=str(spec.stop_s),
     )
 
     restarts = Restarts()
@@ -79,7 +80,8 @@ def _node_actions(spec: NodeSpec) -> list[Action]:
         restarts.note_start()
 
     def stop_if_final(event: ProcessExited, context: LaunchContext) -> list[Action]:
-        if context.is_shutdown:
+        has_finished = spec.on_exit == "finish" and event.returncode == 0
+        if context.is_shutdown or has_finished:
             return []
         reason = f"{spec.name} ended with status {event.returncode}"
         if spec.on_exit == "respawn" and event.returncode != EXIT_CONFIGURATION:

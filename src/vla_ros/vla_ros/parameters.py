@@ -33,6 +33,9 @@ from vla_ros.graph import find_config
 
 ParametersT = TypeVar("ParametersT")
 
+# Of vla_core.dataset, which command_node has no use for.
+_CLOCKS = ("received", "stamp")
+
 _TYPES: dict[Any, int] = {
     bool: ParameterType.PARAMETER_BOOL,
     int: ParameterType.PARAMETER_INTEGER,
@@ -506,4 +509,68 @@ class EpisodeParameters:
     )
     start_timeout_s: float = parameter(
         "How long the other nodes may take to be ready [s].", minimum=1.0, maximum=600.0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PlayerParameters:
+    """Parameters of player_node."""
+
+    NODE: typing.ClassVar[str] = "player_node"
+
+    bag: str = parameter("Folder of a rosbag2 recording, or one of its storage files.")
+    contract: str = parameter(
+        "Robot contract, a name of config/robots or a path: its cameras, joint states and inputs "
+        "are played, nothing else."
+    )
+    rate: float = parameter("Speed, 1.0 as recorded.", minimum=0.01, maximum=100.0)
+    start_s: float = parameter(
+        "How much of the beginning is left out [s].", minimum=0.0, maximum=1e6
+    )
+    duration_s: float = parameter("How much is played [s]; 0.0 for all.", minimum=0.0, maximum=1e6)
+    clock: str = parameter(
+        "Whose time /clock is: the recorder's, or that of the messages' stamps.", choices=_CLOCKS
+    )
+    clock_rate_hz: float = parameter(
+        "Steps of /clock in a second of simulated time [Hz].", minimum=10.0, maximum=1000.0
+    )
+    start_paused: bool = parameter("Whether it waits until ~/pause is called with false.")
+    wait_for_subscribers: bool = parameter(
+        "Whether it waits until every topic has a subscriber, and all that there are are matched."
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayParameters:
+    """Parameters of replay_node."""
+
+    NODE: typing.ClassVar[str] = "replay_node"
+
+    bag: str = parameter("The recording that is played.")
+    output: str = parameter("Folder of the results.")
+    contract: str = parameter("Robot contract, a name of config/robots or a path.")
+    checkpoint: str = parameter("The policy that runs, a shipped name or the path of a folder.")
+    device: str = parameter(
+        "Where it is asked again when all is played; auto: CUDA where there is one.",
+        choices=("cpu", "cuda", "auto"),
+    )
+    actions: tuple[str, ...] = parameter(
+        "What the demonstrator did: 'command', 'state', or topics, as `vla replay --actions`."
+    )
+    instruction: str = parameter("What the policy is asked to do; empty: what the bag says.")
+    instruction_topic: str = parameter("Topic of the bag with the instruction; empty: none.")
+    episode_topic: str = parameter(
+        "Topic of the bag that says when an episode runs; empty: that of a policy's status."
+    )
+    clock: str = parameter(
+        "Whose time /clock is: the recorder's, or that of the messages' stamps.", choices=_CLOCKS
+    )
+    asks_again: bool = parameter(
+        "Whether the policy is also asked without ROS, to say how both differ."
+    )
+    probe_every: int = parameter(
+        "Answers between two checks with spoilt inputs, 0 for none.", minimum=0, maximum=1000000
+    )
+    player: str = parameter(
+        "Who plays: player_node, or the player of rosbag2.", choices=("own", "rosbag2")
     )

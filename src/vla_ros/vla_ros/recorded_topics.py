@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from vla_core.errors import ConfigError
+from vla_ros.message_types import find_message_type
 from vla_ros.polled_subscription import PolledSubscription
 
 
@@ -156,18 +154,9 @@ class RecordedTopics:
     def _create_subscription(
         self, name: str, type_name: str, profile: QoSProfile
     ) -> PolledSubscription[bytes]:
-        return PolledSubscription(self._node, _message_class(type_name), name, profile, raw=True)
-
-
-def _message_class(type_name: str) -> Any:
-    package, _, name = type_name.replace("/msg/", "/").partition("/")
-    try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"topics: message type {type_name!r} is not installed; expected the form "
-            "'package/msg/Type' of an installed package."
-        ) from error
+        return PolledSubscription(
+            self._node, find_message_type(type_name), name, profile, raw=True
+        )
 
 
 def _matching_profile(publishers: list[QoSProfile], depth: int) -> QoSProfile:

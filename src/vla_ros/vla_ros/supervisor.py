@@ -24,7 +24,8 @@ from vla_core.errors import ConfigError, UnknownNameError
 from vla_ros.graph import EXIT_CONFIGURATION, NodeSpec
 from vla_ros.node_process import NodeProcess, describe_status, find_executable
 
-_STOP_STEPS = ((signal.SIGINT, 5.0), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
+_STOP_STEPS = ((signal.SIGINT, None), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
+"""Signals and how long each is given to work, in s; None: what the node says."""
 _NUM_REPORTED_LINES = 20
 _COLOURS = (36, 33, 35, 32, 34, 31)
 
@@ -200,7 +201,7 @@ class Supervisor:
             f"{node.spec.name} ended with {describe_status(status)}"
             + (f"; its last lines:\n{chr(10).join(lines)}" if status and lines else ".")
         )
-        if node.spec.on_exit == "continue":
+        if node.spec.on_exit == "continue" or (node.spec.on_exit == "finish" and not status):
             return
         if node.spec.on_exit == "respawn" and status != EXIT_CONFIGURATION:
             delay_s = node.schedule_respawn()
@@ -231,8 +232,9 @@ class Supervisor:
                 self._console.report(f"{signal.Signals(signal_number).name} to {names}.")
             for node in alive:
                 node.send(signal_number)
-            deadline = time.monotonic() + patience_s
+            start = time.monotonic()
             for node in alive:
+                deadline = start + (node.spec.stop_s if patience_s is None else patience_s)
                 while node.is_alive() and time.monotonic() < deadline:
                     if self._hurry.is_set() and signal_number != signal.SIGKILL:
                         break
