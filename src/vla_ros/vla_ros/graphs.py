@@ -150,7 +150,9 @@ def _arguments(framework: str, checkpoint: str, robot: str) -> tuple[GraphArgume
         ),
         GraphArgument(
             name="task",
-            description="What the simulated robot's scene is for; auto: the robot's first task.",
+            description="What the simulated robot's scene is for; "
+            + "; ".join(f"{task.name}: {task.description}" for task in TASKS.values())
+            + "; auto: the robot's first.",
             default=AUTO_TASK,
             choices=(AUTO_TASK, *TASKS),
         ),
