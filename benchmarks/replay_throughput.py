@@ -5,11 +5,13 @@ Writes a recording of two 640x480 cameras at 30 Hz, joints at 200 Hz and command
 reads it with a policy of no cost at 10 Hz. The plain loops are what one writes with the libraries
 alone: `rosbags` or `mcap_ros2` decodes every message, numpy and torch make the batches of the
 newest ones. In "+ our batch" the plain loop has the batches of vla_core, which tells reading and
-batching apart.
+batching apart. With `--checkpoint` a policy answers every batch: what do reading and batching add
+to that?
 
   python benchmarks/replay_throughput.py
   python benchmarks/replay_throughput.py --compression zstd
   python benchmarks/replay_throughput.py --jpeg
+  python benchmarks/replay_throughput.py --checkpoint groot
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ from rosbags.typesys import Stores, get_typestore
 from torch.nn import functional as F
 
 from vla_core.dataset.bag_observations import BagObservations
+from vla_core.inference.policy import Policy
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.normalization import Statistics
 from vla_core.processing.pipeline import ProcessingPipeline
@@ -199,13 +202,28 @@ def make_pipeline(contract: RobotContract) -> ProcessingPipeline:
     )
 
 
-def replay(path: Path, contract: RobotContract, pipeline: ProcessingPipeline) -> int:
-    """Read with the reader of the replay; return the number of batches."""
+def make_policy(name: str, contract: RobotContract) -> Policy:
+    """Return a shipped policy of seven joints and two cameras as one of the recorded robot."""
+    trained = Policy.from_checkpoint(name)
+    pipeline = ProcessingPipeline(
+        contract=contract,
+        state_statistics=trained.pipeline.state_statistics,
+        action_statistics=trained.pipeline.action_statistics,
+        image_size=trained.pipeline.image_size,
+        chunk_size=trained.pipeline.chunk_size,
+    )
+    policy = Policy(trained.model, pipeline, trained.checkpoint_id)
+    policy.warm_up()
+    return policy
+
+
+def replay(path: Path, contract: RobotContract, answer: Callable[[Observation], Any]) -> int:
+    """Read with the reader of the replay; return the number of observations."""
     count = 0
-    with BagObservations(path, contract, instruction="go") as ticks:
+    with BagObservations(path, contract, instruction="pick up the red block") as ticks:
         for tick in ticks:
             if tick.observation is not None:
-                pipeline.to_batch([tick.observation])
+                answer(tick.observation)
                 count += 1
     return count
 
@@ -275,6 +293,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="the best counts (default 5)")
     parser.add_argument("--compression", choices=("none", "zstd"), default="none")
     parser.add_argument("--jpeg", action="store_true", help="compressed images")
+    parser.add_argument("--checkpoint", help="a shipped policy that answers, such as groot")
     args = parser.parse_args()
     torch.set_num_threads(1)
     contract = make_contract("compressed" if args.jpeg else "raw")
@@ -300,12 +319,18 @@ def main() -> None:
             )
 
         ways: dict[str, Callable[[], int]] = {
-            "vla_core": lambda: replay(path, contract, pipeline),
+            "vla_core": lambda: replay(path, contract, lambda seen: pipeline.to_batch([seen])),
             "rosbags": lambda: plain_loop(read_with_rosbags(path), plain_batch),
             "mcap_ros2": lambda: plain_loop(read_with_mcap_ros2(path), plain_batch),
             "rosbags + our batch": lambda: plain_loop(read_with_rosbags(path), our_batch),
             "mcap_ros2 + our batch": lambda: plain_loop(read_with_mcap_ros2(path), our_batch),
         }
+        if args.checkpoint:
+            policy = make_policy(args.checkpoint, contract)
+            ways = {
+                "vla_core": ways["vla_core"],
+                args.checkpoint: lambda: replay(path, contract, policy.predict_chunk),
+            }
         cpu_s, wall_s = dict.fromkeys(ways, float("inf")), dict.fromkeys(ways, float("inf"))
         counts = dict.fromkeys(ways, 0)
         for _ in range(args.repeats):
@@ -320,6 +345,14 @@ def main() -> None:
             f"{1e3 * wall_s[name] / count:5.2f} ms in all: "
             f"{cpu_s[name] / cpu_s['vla_core']:4.1f} and "
             f"{wall_s[name] / wall_s['vla_core']:4.1f} times vla_core's\n"
+        )
+    if args.checkpoint:
+        added = [
+            1.0 / (took[args.checkpoint] / took["vla_core"] - 1.0) for took in (cpu_s, wall_s)
+        ]
+        sys.stdout.write(
+            f"decode, align and batch add {100 * added[0]:.0f} % of CPU to the inferences of "
+            f"{args.checkpoint}, {100 * added[1]:.0f} % in all\n"
         )
 
 

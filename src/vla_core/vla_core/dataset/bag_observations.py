@@ -8,7 +8,7 @@ ticks wait for frames as the node does. Memory does not grow with the bag.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -98,7 +98,8 @@ class BagObservations:
         instruction: What the robot is asked to do; None: what ``instruction_topic`` said last,
             or what recorder_node noted for the episode.
         instruction_topic: Topic with a text or with a field ``instruction``.
-        episode_topic: Topic that tells when an episode runs; see ``EpisodeMark``.
+        episode_topic: Topic that tells when an episode runs, see ``EpisodeMark``, or what finds it
+            in the open recording.
         clock: ``received``: time is that of the recorder. ``stamp``: that of the stamps, for
             bags whose recorder had another clock, as in a simulation.
         history_length: Earlier steps of an observation.
@@ -121,7 +122,7 @@ class BagObservations:
         actions: Sequence[str] = COMMAND_ACTIONS,
         instruction: str | None = None,
         instruction_topic: str | None = None,
-        episode_topic: str | None = None,
+        episode_topic: str | Callable[[Recording], str | None] | None = None,
         clock: str = "received",
         history_length: int = 0,
         frame_wait_s: float = 0.1,
@@ -157,8 +158,11 @@ class BagObservations:
             self._sources: BagSources = find_sources(
                 self.recording, self._contract, self._action_names, self._history_length
             )
+            episode_topic = self._episode_topic
+            if callable(episode_topic):
+                episode_topic = episode_topic(self.recording)
             self._mark = EpisodeMark(
-                self.recording, self._episode_topic, self._instruction_topic, self._instruction
+                self.recording, episode_topic, self._instruction_topic, self._instruction
             )
         except BaseException:
             self.recording.__exit__(None, None, None)
@@ -186,7 +190,12 @@ class BagObservations:
         for topic, received_ns, message in self.recording.lazy_messages(*self.statistics):
             stamp_ns = stamp_or_none(message)
             self.statistics[topic].add(received_ns, stamp_ns)
-            yield from self._follow_clock(topic, received_ns, stamp_ns)
+            at_ns = self._now_ns if self._clock == "stamp" else received_ns
+            at_ns = at_ns if stamp_ns is None else stamp_ns
+            if self._goes_back(topic, received_ns, at_ns):
+                yield from self._settled(self._now_ns)
+                self._begin_segment()
+            self._follow_clock(topic, received_ns, at_ns)
             self._before_arrival()
             try:
                 for handler in handlers.get(topic, ()):
@@ -202,7 +211,7 @@ class BagObservations:
 
     def _before_arrival(self) -> None:
         """Make the observations that were due before the message that arrives now."""
-        for at_ns in self._timer.pass_time(self._now_ns, self._is_aligned):
+        while (at_ns := self._timer.pass_time(self._now_ns, self._is_aligned)) is not None:
             self._observe(at_ns)
 
     def _after_arrival(self, topic: str) -> None:
@@ -217,31 +226,32 @@ class BagObservations:
         if (at_ns := self._timer.end(self._now_ns)) is not None:
             self._observe(at_ns)
 
-    def _follow_clock(
-        self, topic: str, received_ns: int, stamp_ns: int | None
-    ) -> Iterator[ControlTick]:
-        """Set the time to that of a message, and look for jumps."""
-        now_ns = received_ns
-        if self._clock == "stamp":
-            now_ns = self._now_ns if stamp_ns is None else stamp_ns
-        elif stamp_ns is not None and self.statistics[topic].count == 1:
-            self._compare_clocks(topic, received_ns, stamp_ns)
+    def _goes_back(self, topic: str, received_ns: int, at_ns: int) -> bool:
+        """Say whether the clock was set back since the last message of a topic."""
         previous_ns = self._newest_ns.get(topic)
-        at_ns = now_ns if stamp_ns is None else stamp_ns
-        if previous_ns is not None and at_ns < previous_ns - _LONGEST_JUMP_BACK_NS:
-            self._complain(
-                f"the clock of {topic} goes back by {(previous_ns - at_ns) / 1e9:.3f} s at "
-                f"{received_ns / 1e9:.3f} s of the recorder's clock; cut the bag there, or skip "
-                "what spoils the episode"
-            )
-            yield from self._settled(self._now_ns)
-            self._sources.buffer.clear()
-            self._sources.actions.clear()
-            self._timer.restart()
-            self._newest_ns.clear()
-            self._segment += 1
-            self._now_ns = now_ns
-        elif previous_ns is not None and at_ns > previous_ns + _LONGEST_JUMP_AHEAD_NS:
+        if previous_ns is None or at_ns >= previous_ns - _LONGEST_JUMP_BACK_NS:
+            return False
+        self._complain(
+            f"the clock of {topic} goes back by {(previous_ns - at_ns) / 1e9:.3f} s at "
+            f"{received_ns / 1e9:.3f} s of the recorder's clock; cut the bag there, or skip "
+            "what spoils the episode"
+        )
+        return True
+
+    def _begin_segment(self) -> None:
+        self._sources.buffer.clear()
+        self._sources.actions.clear()
+        self._timer.restart()
+        self._newest_ns.clear()
+        self._segment += 1
+        self._now_ns = 0
+
+    def _follow_clock(self, topic: str, received_ns: int, at_ns: int) -> None:
+        """Set the time to that of a message."""
+        if self._clock == "received" and self.statistics[topic].count == 1:
+            self._compare_clocks(topic, received_ns, at_ns)
+        previous_ns = self._newest_ns.get(topic, at_ns)
+        if at_ns > previous_ns + _LONGEST_JUMP_AHEAD_NS:
             raise self._error(
                 f"the clock of {topic} jumps ahead by {(at_ns - previous_ns) / 1e9:.0f} s at "
                 f"{received_ns / 1e9:.3f} s of the recorder's clock; cut the bag there"
@@ -249,7 +259,7 @@ class BagObservations:
         if at_ns:
             # By the clock of the stamps there is no time before the first one.
             self._newest_ns[topic] = at_ns
-        self._now_ns = max(self._now_ns, now_ns)
+        self._now_ns = max(self._now_ns, received_ns if self._clock == "received" else at_ns)
 
     def _compare_clocks(self, topic: str, received_ns: int, stamp_ns: int) -> None:
         delay_s = (received_ns - stamp_ns) * 1e-9

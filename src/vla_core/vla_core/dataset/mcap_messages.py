@@ -179,10 +179,13 @@ def read_messages(
     with ThreadPoolExecutor(1, thread_name_prefix="unpack") as thread:
         for number, (records, next_ns) in enumerate(_unpacked(places, thread)):
             file = places[number][0]
-            for channel, received_ns, data in _messages(records.data):
+            for code, record in _split(records.data):
+                if code != _MESSAGE:
+                    continue
+                channel, _, received_ns, _ = _MESSAGE_START.unpack_from(record)
                 if channel in wanted[id(file)] and first <= received_ns < last:
-                    topic, kind = file.channels[channel]
-                    message = RawMessage(received_ns, topic, kind, data, records.check)
+                    data = record[_MESSAGE_START.size :]
+                    message = RawMessage(received_ns, *file.channels[channel], data, records.check)
                     pending.append((received_ns, count, message))
                     count += 1
             pending.sort()
@@ -209,14 +212,6 @@ def _unpacked(
         is_last = number + 1 == len(places)
         next_ns = float("inf") if is_last else places[number + 1][1].start_ns
         yield file.unpack(chunk) if unpacking is None else unpacking.result(), next_ns
-
-
-def _messages(records: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield channel, time of receipt and data of every message of a chunk."""
-    for code, record in _split(records):
-        if code == _MESSAGE:
-            channel, _, received_ns, _ = _MESSAGE_START.unpack_from(record)
-            yield channel, received_ns, record[_MESSAGE_START.size :]
 
 
 def _split(records: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 
 class _Stage(enum.Enum):
@@ -38,8 +38,10 @@ class TickTimer:
         self._due_ns = 0
         self._deadline_ns = 0
 
-    def pass_time(self, now_ns: int, is_aligned: Callable[[], bool]) -> Iterator[int]:
-        """Yield the times of the observations that no arrival before now has made.
+    def pass_time(self, now_ns: int, is_aligned: Callable[[], bool]) -> int | None:
+        """Return the time of the next observation that no arrival before now has made.
+
+        To be called until it returns None.
 
         Args:
             now_ns: Time of the next arrival.
@@ -53,9 +55,10 @@ class TickTimer:
                 at_ns = self._deadline_ns
                 self._wait_for_others(at_ns)
                 if is_aligned():
-                    yield self._finish(at_ns)
+                    return self._finish(at_ns)
             else:
-                yield self._finish(self._deadline_ns)
+                return self._finish(self._deadline_ns)
+        return None
 
     def see_reference(self, now_ns: int) -> None:
         """Note that the reference camera has delivered."""

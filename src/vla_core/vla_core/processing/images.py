@@ -55,7 +55,10 @@ def frames_to_tensor(
 def _contiguous(
     frames: NDArray[np.uint8] | Sequence[NDArray[np.uint8]],
 ) -> tuple[NDArray[np.uint8], bool]:
-    """Return one writable block [B, H, W, 3], and whether it is BGR, as the frames lie."""
+    """Return a writable block [B, H, W, 3], and whether it is BGR as the frames lie in memory.
+
+    A single frame is not copied; nothing writes into the block.
+    """
     for frame in frames:
         _require_rgb(frame)
     if len({frame.shape for frame in frames}) > 1:
@@ -63,8 +66,10 @@ def _contiguous(
         raise ShapeError(f"frames of one camera must have one size, got {', '.join(sizes)}.")
     # To turn the channels of a large frame around takes longer than to shrink it.
     is_reversed = len(frames) > 0 and all(frame.strides[-1] < 0 for frame in frames)
-    order = slice(None, None, -1 if is_reversed else 1)
-    return np.array([frame[..., order] for frame in frames], dtype=np.uint8), is_reversed
+    ordered = [frame[..., ::-1] if is_reversed else frame for frame in frames]
+    if len(ordered) == 1 and ordered[0].flags.c_contiguous and ordered[0].flags.writeable:
+        return ordered[0][None], is_reversed
+    return np.array(ordered, dtype=np.uint8), is_reversed
 
 
 def _block_sums(

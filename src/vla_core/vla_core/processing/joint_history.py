@@ -125,8 +125,9 @@ class JointHistory:
         """Return the first message that has each joint."""
         found: dict[str, _Stamped] = {}
         for stamped in messages:
+            names = stamped[1].name
             for joint in self.joints:
-                if joint not in found and joint in stamped[1].name:
+                if joint not in found and joint in names:
                     found[joint] = stamped
             if len(found) == len(self.joints):
                 break

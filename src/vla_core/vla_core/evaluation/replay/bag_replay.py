@@ -12,6 +12,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ class BagReplay:
             "actions": settings.actions,
             "instruction": settings.instruction,
             "instruction_topic": settings.instruction_topic,
-            "episode_topic": find_episode_topic(self._bag, settings),
+            "episode_topic": partial(find_episode_topic, settings=settings),
             "clock": settings.clock,
             "history_length": self._policy.pipeline.history_length,
             "strict": settings.is_strict,
@@ -299,18 +300,13 @@ def fingerprint(bag: Path, checkpoint_id: str, settings: ReplaySettings) -> dict
     }
 
 
-def find_episode_topic(bag: Path, settings: ReplaySettings) -> str | None:
-    """Return the topic that marks episodes: the given one, or that of a policy's status.
-
-    Raises:
-        DatasetError: The bag cannot be read.
-    """
+def find_episode_topic(recording: Recording, settings: ReplaySettings) -> str | None:
+    """Return the topic that marks episodes: the given one, or that of a policy's status."""
     if settings.episode_topic or settings.instruction or settings.instruction_topic:
         return settings.episode_topic
-    with Recording(bag) as recording:
-        if recording.notes.get("instruction"):
-            return None
-        kinds = recording.message_types
+    if recording.notes.get("instruction"):
+        return None
+    kinds = recording.message_types
     found = [topic for topic, kind in kinds.items() if kind == POLICY_STATUS]
     return found[0] if len(found) == 1 else None
 

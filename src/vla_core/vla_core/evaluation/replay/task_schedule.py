@@ -39,9 +39,9 @@ def read_tasks(bag: Path, settings: ReplaySettings, contract: RobotContract) -> 
     Raises:
         DatasetError: The recording cannot be read, or says nowhere what the robot shall do.
     """
-    episode_topic = find_episode_topic(bag, settings)
     is_stamped = settings.clock == "stamp"
     with Recording(bag) as recording:
+        episode_topic = find_episode_topic(recording, settings)
         mark = EpisodeMark(
             recording, episode_topic, settings.instruction_topic, settings.instruction
         )
