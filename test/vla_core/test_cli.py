@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from vla_core.cli import GROUP, find_commands, main, read_docstring
+from vla_core.commands.dataset import TASKS
 
 MODULES = {
     "greet": '''"""Say hello to somebody.
@@ -80,6 +81,15 @@ def test_help_of_a_command_is_its_docstring_and_arguments(capsys):
     assert output.startswith("usage: vla greet")
     assert "A longer explanation." in output
     assert "whom to greet" in output
+
+
+@pytest.mark.parametrize(
+    "words", [*([name] for name in find_commands()), *(["dataset", task] for task in TASKS)]
+)
+def test_every_command_explains_itself(words, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: vla {' '.join(words)} ")
 
 
 def test_unknown_command_lists_the_available_ones(capsys):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from vla_core.dataset.reader import EpisodeDataset
 
-_TASKS = ("from-bag", "convert", "info", "stats", "plot")
+TASKS = ("from-bag", "convert", "info", "stats", "plot")
 
 
 class _TaskParser(argparse.ArgumentParser):
@@ -43,11 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     tasks = parser.add_subparsers(
         dest="task", metavar="TASK", required=True, parser_class=_TaskParser
     )
-    for name in _TASKS:
+    for name in TASKS:
         text = read_docstring(_module_name(name))
         tasks.add_parser(
             name,
-            help=text.partition("\n")[0],
+            help=text.partition("\n")[0].replace("%", "%%"),  # A format string of argparse.
             description=text,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
