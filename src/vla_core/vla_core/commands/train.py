@@ -76,10 +76,12 @@ def run(args: argparse.Namespace) -> int:
         trainer.start_over()
     result = trainer.run()
     if not result.is_complete:
-        command = ["vla", "train", args.recipe, *overrides, "--resume"]
+        count = trainer.num_processes
+        several = f"accelerate launch --multi_gpu --num_processes {count} -m vla_core.cli"
+        command = ["train", args.recipe, *overrides, "--resume"]
         if args.output:
             command += ["--output", str(args.output)]
-        hint = f"continue with: {shlex.join(command)}"
+        hint = f"continue with: {several if count > 1 else 'vla'} {shlex.join(command)}"
         console.print(f"stopped and saved at step {result.step}; {hint}", soft_wrap=True)
         return _EXIT_INTERRUPTED
     console.print(f"{result.step} steps in {result.seconds:.0f} s; policy: {folder.policy_path}")

@@ -101,6 +101,11 @@ class Trainer:
         return bool(self._accelerator.is_main_process)
 
     @property
+    def num_processes(self) -> int:
+        """Processes that train together."""
+        return int(self._accelerator.num_processes)
+
+    @property
     def step(self) -> int:
         """Steps that were trained so far."""
         return self._step
