@@ -11,8 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vla_core.dataset import EpisodeDataset
 from vla_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from vla_core.inference.policy import Policy
+from vla_core.training.training_data import held_out_episodes
 from vla_core.types import Observation
 
 
@@ -252,6 +254,14 @@ def test_backbone_is_trained_from_the_step_that_unfreezes_it_and_after_a_resumpt
     resumed.resume()
     resumed.run()
     assert _losses(resumed) == _losses(whole)
+
+
+def test_held_out_episodes_of_which_none_counts_are_refused(make_trainer, dataset_root):
+    tasks = EpisodeDataset(dataset_root).tasks
+    (held_out,) = held_out_episodes(len(tasks), 0.2, seed=0)
+    other = next(task for task in tasks if task != tasks[held_out])
+    with pytest.raises(ConfigError, match=r"fraction is 0\.2, but no episode .*; hold out more"):
+        make_trainer(batch_size=4, curriculum=[{"from_step": 0, "instruction": other}])
 
 
 def test_horizon_of_a_stage_leaves_out_the_later_actions(make_trainer):

@@ -11,6 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from vla_core.dataset.reader import EpisodeDataset
+from vla_core.errors import ConfigError
 from vla_core.models.frameworks import AbstractVLA
 from vla_core.processing.augmentation import NUM_DRAWS, ImageAugmentation
 from vla_core.processing.pipeline import ProcessingPipeline
@@ -84,6 +85,19 @@ class BatchSource:
         """What the model sees of each frame; there after ``prepare``."""
         assert self._inputs is not None
         return self._inputs
+
+    def require_validation(self) -> None:
+        """Refuse to hold out episodes of which none is of the curriculum's last stage.
+
+        Raises:
+            ConfigError: So it is, and nothing could be validated.
+        """
+        fraction = self._recipe.validation.fraction
+        if fraction > 0 and len(self._validation_frames()) == 0:
+            raise ConfigError(
+                f"validation.fraction is {fraction}, but no episode that it holds out is of the "
+                "last stage of the curriculum; hold out more, or set validation.fraction=0."
+            )
 
     def prepare(self, model: AbstractVLA, console: Console) -> None:
         """Read the images, or compute their features, for a model on its device.

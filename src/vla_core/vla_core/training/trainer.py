@@ -75,6 +75,7 @@ class Trainer:
         self._sources = open_sources(recipe, robots, model, self._console)
         self._mixture = Mixture([each.weight for each in recipe.datasets], recipe.seed)
         self._first = self._sources[0]
+        self._first.require_validation()
         self._pipeline = self._first.pipeline
         self._task = None
         if recipe.rollout.every_steps:
