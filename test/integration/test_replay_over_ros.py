@@ -203,9 +203,20 @@ def test_what_is_there_is_judged_after_ctrl_c(bag, tmp_path):
     assert (tmp_path / "report.html").is_file()
 
 
-def test_a_recording_that_cannot_be_played_ends_the_graph_with_the_reason(tmp_path):
-    player, *_ = get_graph("replay").nodes({"bag": str(tmp_path), "player": "own"})
-    with private_domain(), Supervisor([player]) as supervisor:
+@pytest.mark.parametrize(
+    ("name", "values", "reason"),
+    [
+        ("player_node", {"bag": "missing"}, "bag 'missing' cannot be opened"),
+        ("replay_node", {"actions": "leader"}, "has no topic 'leader'"),
+    ],
+)
+def test_what_cannot_be_played_or_judged_ends_the_graph_before_it_begins(
+    bag, tmp_path, name, values, reason
+):
+    nodes = get_graph("replay").nodes(
+        {"bag": str(bag), "output": str(tmp_path), "player": "own", **values}
+    )
+    (spec,) = [node for node in nodes if node.name == name]
+    with private_domain(), Supervisor([spec]) as supervisor:
         assert supervisor.wait(PATIENCE_S) == 1
-    output = "".join(supervisor.output_of(player.name))
-    assert "neither metadata.yaml nor a .mcap or .db3 file" in output
+    assert reason in "".join(supervisor.output_of(name))

@@ -8,7 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -19,13 +19,15 @@ from vla_msgs.msg import ActionChunk, CommandStatus, PolicyStatus
 from vla_core.dataset.recording import Recording as ReadRecording
 from vla_core.errors import ConfigError, VLAError
 from vla_core.evaluation.replay.recorded_answers import PLAYED
-from vla_core.evaluation.replay.task_schedule import Task
 from vla_core.processing.contract import RobotContract
 from vla_ros.conversions import command_qos
 from vla_ros.message_types import message_type_name
 from vla_ros.node_clock import CLOCK_TOPIC, NodeClock
 from vla_ros.polled_subscription import PolledSubscription
 from vla_ros.recording import Recording
+
+if TYPE_CHECKING:
+    from vla_core.evaluation.replay.task_schedule import Task
 
 PLAYER_NODE, ROSBAG2_PLAYER = "player_node", "rosbag2_player"
 _POLICY_NODE, _COMMAND_NODE = "policy_node", "command_node"

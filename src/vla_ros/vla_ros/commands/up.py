@@ -52,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
     """
     graph = get_graph(args.graph)
     nodes = graph.nodes(parse_overrides(graph, args.arguments))
-    print('Ctrl-C stops everything; in another terminal: vla say "pick up the blue block"')
+    # A recording that is replayed says itself what the robot is asked to do.
+    others = '; in another terminal: vla say "pick up the blue block"'
+    print(f"Ctrl-C stops everything{'' if graph.name == 'replay' else others}")
     with end_on_signals(), Supervisor(nodes, output=sys.stdout) as supervisor:
         status = supervisor.wait()
     assert status is not None

@@ -108,7 +108,8 @@ class PlayerNode(Node):
         self.publish_clock()
         played_s = (self.now_ns - begin_ns) * 1e-9
         rate = played_s / max(1e-9, time.monotonic() - begin_s)
-        self.get_logger().info(f"played {played_s:.1f} s at {rate:.2f} times the recorded speed")
+        if played_s:
+            self.get_logger().info(f"played {played_s:.1f} s at {rate:.2f} times its speed")
         executor.shutdown()
 
     def publish_clock(self) -> None:

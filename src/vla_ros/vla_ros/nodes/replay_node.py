@@ -22,9 +22,6 @@ from rclpy.logging import get_logger
 from rclpy.node import Node
 
 from vla_core.errors import VLAError
-from vla_core.evaluation.replay.runner import ReplayJob
-from vla_core.evaluation.replay.settings import ReplaySettings
-from vla_core.evaluation.replay.task_schedule import read_tasks
 from vla_core.processing.contract import load_contract
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.node_clock import NodeClock
@@ -47,6 +44,12 @@ class ReplayNode(Node):
 
     def __init__(self) -> None:
         super().__init__("replay_node")
+        # They load torch, which takes seconds, in which a signal must find its handler.
+        from vla_core.dataset.bag_observations import BagObservations
+        from vla_core.evaluation.replay.runner import ReplayJob
+        from vla_core.evaluation.replay.settings import ReplaySettings
+        from vla_core.evaluation.replay.task_schedule import read_tasks
+
         self.parameters = declare_parameters(self, ReplayParameters)
         parameters = self.parameters
         contract = load_contract(parameters.contract)
@@ -60,6 +63,11 @@ class ReplayNode(Node):
             probe_every=parameters.probe_every,
         )
         self.bag = Path(parameters.bag)
+        # What would stop the judge shall not be found when all is played.
+        with BagObservations(
+            self.bag, contract, actions=settings.actions, clock=settings.clock, strict=False
+        ) as ticks:
+            next(iter(ticks), None)
         self.answers = Path(parameters.output) / "answers"
         self.job = ReplayJob(
             checkpoint=parameters.checkpoint,
@@ -131,6 +139,11 @@ class ReplayNode(Node):
 
     def judge(self, *, is_interrupted: bool) -> int:
         """Evaluate; Ctrl-C leaves out what takes long, another one leaves it all for later."""
+        if is_interrupted and not self._run.num_chunks:
+            self.get_logger().warning(
+                "ended before the policy answered; there is nothing to judge"
+            )
+            return 0
         levels = (True, False) if self.parameters.asks_again and not is_interrupted else (False,)
         for asks_again in levels:
             self.get_logger().info("judging" if asks_again else "judging what there is")
