@@ -139,11 +139,12 @@ def test_parameters_that_are_safe_to_change_take_effect_at_once(
 
 @pytest.mark.parametrize(
     ("name", "value", "reason"),
-    [("blend_s", 7.0, "range"), ("marker_rate_hz", 2.0, "read-only")],
+    [
+        ("blend_s", 7.0, "range"),
+        ("marker_rate_hz", 2.0, "is fixed to 5.0 while the node is configured"),
+    ],
 )
-def test_parameters_out_of_range_or_read_only_are_refused(
-    moving, set_parameter, name, value, reason
-):
+def test_parameters_out_of_range_or_fixed_are_refused(moving, set_parameter, name, value, reason):
     result = set_parameter(name, value)
     assert not result.successful
     assert reason in result.reason

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: MIT
 import dataclasses
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -11,22 +10,18 @@ from rclpy.parameter import Parameter
 from vla_core.errors import ConfigError
 from vla_ros import parameters
 from vla_ros.graph import find_config
-from vla_ros.parameters import (
-    PolicyParameters,
-    RecorderParameters,
-    SimRobotParameters,
+from vla_ros.parameters import RecorderParameters, SimRobotParameters
+from vla_ros.parameters.declaration import (
+    NodeParameters,
     declare_parameters,
     follow_changes,
     load_parameter_file,
+    parameter,
 )
 
 pytestmark = pytest.mark.ros
 
-NODE_PARAMETERS = [
-    value
-    for value in vars(parameters).values()
-    if dataclasses.is_dataclass(value) and hasattr(value, "NODE")
-]
+NODE_PARAMETERS = [vars(parameters)[name] for name in parameters.__all__]
 
 
 @pytest.fixture
@@ -86,20 +81,20 @@ def test_wrong_value_is_refused_with_what_is_expected(override, expected, make_n
         declare_parameters(make_node(override), SimRobotParameters)
 
 
-def test_read_only_parameter_cannot_be_set_later(make_node):
+def test_parameter_of_the_start_alone_is_read_only(make_node):
     node = make_node()
     declare_parameters(node, SimRobotParameters)
-    (result,) = node.set_parameters([rclpy.Parameter("seed", value=3)])
-    assert not result.successful
+    (result,) = node.set_parameters([Parameter("autostart", value=False)])
+    assert "read-only" in result.reason
 
 
 def test_parameters_that_the_file_does_not_have_are_refused_by_name(make_node):
     @dataclasses.dataclass(frozen=True)
-    class Wrong:
+    class Wrong(NodeParameters):
         NODE: ClassVar[str] = "sim_robot_node"
-        gravity: float = parameters.parameter("Gravity [m/s^2].")
+        gravity: float = parameter("Gravity [m/s^2].")
 
-    with pytest.raises(ConfigError, match=r"lacks \['gravity'\].*unknown \['camera_rate_hz'"):
+    with pytest.raises(ConfigError, match=r"lacks \['gravity'\].*unknown \['autostart'"):
         declare_parameters(make_node(), Wrong)
 
 
@@ -110,27 +105,38 @@ def test_file_of_another_form_is_refused(tmp_path):
         load_parameter_file(path)
 
 
-@pytest.mark.parametrize("cls", [PolicyParameters, RecorderParameters], ids=lambda cls: cls.NODE)
-def test_page_on_the_nodes_names_every_parameter(cls):
-    page = (Path(__file__).parents[2] / "docs" / "nodes.md").read_text(encoding="utf-8")
-    section = page.split(f"## {cls.NODE}\n")[1].split("\n## ")[0]
-    assert [f.name for f in dataclasses.fields(cls) if f"`{f.name}`" not in section] == []
-
-
-def test_change_that_the_node_refuses_says_why_and_changes_nothing(make_node):
+@pytest.fixture
+def recorder(make_node):
+    """A node with the recorder's parameters, which refuses 13 MiB."""
     node = make_node()
-    values = declare_parameters(node, RecorderParameters)
-    taken = []
+    node.in_force = declare_parameters(node, RecorderParameters)
+    node.is_configured = True
 
     def apply(new):
         if new.min_free_mib == 13:
             raise ConfigError("min_free_mib must not be 13.")
-        taken.append(new)
+        node.in_force = new
 
-    follow_changes(node, values, apply)
-    (result,) = node.set_parameters([Parameter("min_free_mib", value=13)])
+    follow_changes(node, lambda: node.in_force, apply, lambda: node.is_configured)
+    return node
+
+
+def test_change_that_the_node_refuses_says_why_and_changes_nothing(recorder):
+    before = recorder.in_force
+    (result,) = recorder.set_parameters([Parameter("min_free_mib", value=13)])
     assert (result.successful, result.reason) == (False, "min_free_mib must not be 13.")
-    (result,) = node.set_parameters([Parameter("min_free_mib", value=14)])
+    assert recorder.in_force == before
+    (result,) = recorder.set_parameters([Parameter("min_free_mib", value=14)])
     assert result.successful
-    assert [new.min_free_mib for new in taken] == [14]
-    assert taken[0] == dataclasses.replace(values, min_free_mib=14)
+    assert recorder.in_force == dataclasses.replace(before, min_free_mib=14)
+
+
+def test_parameter_of_the_configuration_is_fixed_until_it_is_cleaned_up(recorder):
+    other = Parameter("topics", value=["text"])
+    (result,) = recorder.set_parameters([other])
+    assert "'topics' is fixed to ('joint_states sensor_msgs" in result.reason
+    assert "clean it up first" in result.reason
+    recorder.is_configured = False
+    (result,) = recorder.set_parameters([other])
+    assert result.successful
+    assert recorder.in_force.topics == ("text",)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
-from vla_msgs.msg import ActionChunk, PolicyStatus
+from vla_msgs.msg import ActionChunk
 
 from vla_core import types
 from vla_core.errors import MessageError, ShapeError
@@ -31,15 +31,6 @@ ACTION_KINDS: dict[str, int] = {
     "end_effector_delta": ActionChunk.END_EFFECTOR_DELTA,
 }
 """Constant of ``ActionChunk.kind`` for each action kind of a robot contract."""
-
-POLICY_STATE_NAMES: dict[int, str] = {
-    PolicyStatus.UNCONFIGURED: "unconfigured",
-    PolicyStatus.IDLE: "idle",
-    PolicyStatus.WAITING: "waiting",
-    PolicyStatus.RUNNING: "running",
-    PolicyStatus.ERROR: "error",
-}
-"""Name of each constant of ``PolicyStatus.state``."""
 
 _IMAGE_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
 

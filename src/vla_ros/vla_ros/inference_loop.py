@@ -6,12 +6,10 @@ Where data lacks it says what lacks and sends nothing: the command node then sto
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rclpy.node import Node
@@ -25,12 +23,12 @@ from vla_core.processing.gaps import Gap
 from vla_core.processing.messages import stamp_ns
 from vla_core.types import Observation
 from vla_ros.conversions import (
-    POLICY_STATE_NAMES,
     action_chunk_message,
     command_qos,
     revocation_message,
 )
 from vla_ros.diagnostics import Measurements
+from vla_ros.inference_report import InferenceReport
 from vla_ros.node_clock import NodeClock
 from vla_ros.observation_receiver import ObservationReceiver
 from vla_ros.parameters import PolicyParameters
@@ -46,31 +44,6 @@ _STATUS_DEPTH = 1000
 _STATUS_WAIT_S = 1.0
 # In which a new subscription finds those who publish.
 _DISCOVERY_S = 0.5
-
-
-@dataclass
-class InferenceReport:
-    """What the loop is doing.
-
-    Attributes:
-        state: A constant of ``vla_msgs/PolicyStatus``.
-        reason: Why, for a human.
-        cause: State, source and cause of a gap: what tells two reasons apart.
-        sequence: Number of the last chunk.
-        latency_s: Duration of the last inference.
-        committed_steps: Steps of the last chunk that were fixed before its inference.
-        camera_ages_s: Age of each camera's frame at the start of the last inference.
-        state_age_s: Age of the joint state then.
-    """
-
-    state: int = PolicyStatus.UNCONFIGURED
-    reason: str = "not configured"
-    cause: tuple[object, ...] = ()
-    sequence: int = 0
-    latency_s: float = math.nan
-    committed_steps: int = 0
-    camera_ages_s: dict[str, float] = field(default_factory=dict)
-    state_age_s: float = math.inf
 
 
 class InferenceLoop:
@@ -350,15 +323,8 @@ class InferenceLoop:
         return self._time.now_ns()
 
     def _set_report(self, state: int, reason: str, gap: Gap | None = None) -> None:
-        """Change the state; a change is told and logged once, ages in a reason are none."""
-        cause = (state, gap.source, gap.cause) if gap is not None else (state, "", None)
-        before, self.report.state, self.report.reason = self.report.cause, state, reason
-        self.report.cause = cause
-        if cause == before:
-            return
-        name = POLICY_STATE_NAMES[state]
-        self._node.get_logger().info(f"{name}: {reason}" if reason else name)
-        self._on_change()
+        if self.report.change(state, reason, gap, logger=self._node.get_logger()):
+            self._on_change()
 
     def _revoke(self, *, is_last: bool = False) -> None:
         acting = None if is_last else self._policy

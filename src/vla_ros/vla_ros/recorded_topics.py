@@ -124,6 +124,12 @@ class RecordedTopics:
                 topic.subscription = self._create_subscription(name, topic.type_name, profile)
                 topic.profile = profile
 
+    def destroy(self) -> None:
+        """Unsubscribe from everything."""
+        for topic in self:
+            topic.subscription.destroy()
+        self._topics.clear()
+
     def publisher_profiles(self, topic: str) -> list[QoSProfile]:
         """Return the profile of each publisher of a topic."""
         publishers = self._node.get_publishers_info_by_topic(self._node.resolve_topic_name(topic))

@@ -134,6 +134,14 @@ class SimControllers:
         for part in self._parts:
             part.controller.hold(positions[part.columns])
 
+    def destroy(self) -> None:
+        """Unsubscribe."""
+        for part in self._parts:
+            if part.trajectories is not None:
+                part.trajectories.destroy()
+        if self._forward is not None:
+            self._forward.destroy()
+
     def _take_positions(self, forward: SimForwardController) -> None:
         try:
             positions = forward.take()

@@ -37,7 +37,8 @@ class SimForwardController:
             node, Float64MultiArray, topic, sensor_subscription_qos()
         )
         name = topic.rpartition("/")[0]
-        node.create_service(GetParameters, f"{name}/get_parameters", self._on_get)
+        self._node = node
+        self._service = node.create_service(GetParameters, f"{name}/get_parameters", self._on_get)
 
     def take(self) -> NDArray[np.float64] | None:
         """Return the newest command, rad or m, float64 [A], or None when none has come.
@@ -57,6 +58,11 @@ class SimForwardController:
         if not np.isfinite(positions).all():
             raise MessageError(f"a command must be finite, got {positions.tolist()}.")
         return positions
+
+    def destroy(self) -> None:
+        """Unsubscribe and serve no more."""
+        self._commands.destroy()
+        self._node.destroy_service(self._service)
 
     def _on_get(
         self, request: GetParameters.Request, response: GetParameters.Response

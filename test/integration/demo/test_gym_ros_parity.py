@@ -14,7 +14,7 @@ from vla_core.processing.joint_history import JointHistory
 from vla_core.processing.messages import stamp_ns, time_ns
 from vla_core.types import Observation
 from vla_ros.graph import find_config
-from vla_ros.parameters import load_parameter_file
+from vla_ros.parameters.declaration import load_parameter_file
 
 pytestmark = [pytest.mark.ros, pytest.mark.slow]
 

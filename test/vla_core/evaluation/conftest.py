@@ -161,12 +161,7 @@ def write_episode(writer, env, seed, number, start_ns):
         instruction=info["instruction"],
         target=info["target"],
         success=info["success"],
-        outcome=describe_outcome(
-            target=info["target"],
-            success=info["success"],
-            failed=info["failed"],
-            lifted_m=info["lifted_m"],
-        ),
+        outcome=describe_outcome(success=info["success"], failure=info["failure"]),
         duration_s=info["elapsed_s"],
         lifted_m=info["lifted_m"],
         start_stamp_ns=start_ns,

@@ -21,7 +21,6 @@ CONDITIONS = {
     BLACK_IMAGES: "same scenes, black images",
 }
 TIME_OUT = "time-out"
-FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,25 +79,14 @@ class EpisodeResult:
             ) from None
 
 
-def describe_outcome(
-    *, target: str, success: bool, failed: bool, lifted_m: Mapping[str, float]
-) -> str:
+def describe_outcome(*, success: bool, failure: str) -> str:
     """Say in words how an episode ended.
 
     Args:
-        target: What the instruction named.
         success: The task was done.
-        failed: It can no longer be done: where a block was named, another one was lifted.
-        lifted_m: Greatest height of every object, by name.
+        failure: Why it could no longer be done; empty if it could.
     """
-    if success:
-        return "success"
-    if failed and target not in lifted_m:
-        return FAILED
-    if failed:
-        others = {colour: height for colour, height in lifted_m.items() if colour != target}
-        return f"lifted the {max(others, key=others.__getitem__)} block"
-    return TIME_OUT
+    return "success" if success else failure or TIME_OUT
 
 
 def other_target(target: str, targets: Sequence[str]) -> str:

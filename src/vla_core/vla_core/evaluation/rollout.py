@@ -23,8 +23,8 @@ from vla_core.evaluation.episodes import (
     CONDITIONS,
     NORMAL,
     SWAPPED_INSTRUCTION,
-    TIME_OUT,
     EpisodeResult,
+    describe_outcome,
     other_target,
     success_by_condition,
 )
@@ -139,7 +139,7 @@ def run_episode(
         instruction=info["instruction"],
         target=info["target"],
         success=info["success"],
-        outcome="success" if info["success"] else info["failure"] or TIME_OUT,
+        outcome=describe_outcome(success=info["success"], failure=info["failure"]),
         duration_s=info["elapsed_s"],
         lifted_m=highest,
         inference_ms=1e3 * median(inference_s),

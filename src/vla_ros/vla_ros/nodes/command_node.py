@@ -13,11 +13,8 @@ import gc
 import math
 import sys
 
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.logging import get_logger
 from std_srvs.srv import SetBool, Trigger
 
-from vla_core.errors import VLAError
 from vla_core.inference.command_stream import CommandStream
 from vla_core.inference.motor import MotorControl
 from vla_core.processing.contract import RobotContract, SafetyContract, load_contract
@@ -26,16 +23,14 @@ from vla_ros.command_diagnostics import CommandDiagnostics
 from vla_ros.command_inputs import CommandInputs
 from vla_ros.command_loop import CommandLoop
 from vla_ros.diagnostics import Diagnostics
-from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.interlocks import Interlocks
 from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.node_clock import steady_clock
+from vla_ros.node_main import run_node
 from vla_ros.outputs import CommandOutput, build_outputs
-from vla_ros.parameters import CommandParameters, declare_parameters, follow_changes
-from vla_ros.realtime import raise_priority
+from vla_ros.parameters import CommandParameters
 from vla_ros.robot_description import read_urdf
 from vla_ros.state_validity import StateValidity
-from vla_ros.stop_signal import StopSignal
 from vla_ros.tool_markers import ToolMarkers
 
 _POLL_PERIOD_S = 0.2
@@ -43,7 +38,7 @@ _POLL_PERIOD_S = 0.2
 _SWITCH_INTERVAL_S = 0.0005
 
 
-class CommandNode(ManagedNode):
+class CommandNode(ManagedNode[CommandParameters]):
     """The command loop as a lifecycle node.
 
     Hears ``action_chunk``, the contract's joint states, ``teleop_joint_states``, ``estop`` and the
@@ -56,9 +51,7 @@ class CommandNode(ManagedNode):
     """
 
     def __init__(self) -> None:
-        super().__init__("command_node")
-        self.parameters = declare_parameters(self, CommandParameters)
-        follow_changes(self, self.parameters, self._apply)
+        super().__init__(CommandParameters)
         # Before the contract is known, so that an emergency stop counts from the first moment.
         self._interlocks = Interlocks(SafetyContract(), is_armed=False)
         self._outputs: list[CommandOutput] = []
@@ -74,8 +67,16 @@ class CommandNode(ManagedNode):
 
     @property
     def has_failed(self) -> bool:
-        """Whether the loop has died of an error; the process should end."""
+        """Whether the loop has died of an error."""
         return self._loop is not None and self._loop.has_failed
+
+    @property
+    def main_priority(self) -> int:
+        """A little less than the loop's; 0 for none.
+
+        A thread that waits for the processor with the interpreter's lock would stop the loop.
+        """
+        return max(0, self.parameters.realtime_priority - 1)
 
     def configure(self) -> None:
         """Load the contract, connect to the outputs, subscribe.
@@ -176,8 +177,9 @@ class CommandNode(ManagedNode):
         for output in self._outputs:
             output.poll()
 
-    def _apply(self, parameters: CommandParameters) -> None:
-        self.parameters = parameters
+    def apply(self, parameters: CommandParameters) -> None:
+        """Take parameters that were set, also in the loop."""
+        super().apply(parameters)
         if self._loop is not None:
             self._loop.apply(parameters)
 
@@ -217,29 +219,7 @@ class CommandNode(ManagedNode):
 def main(args: list[str] | None = None) -> int:
     """Run command_node until SIGINT or SIGTERM."""
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    with StopSignal(args) as stop:
-        try:
-            node = CommandNode()
-        except VLAError as error:
-            get_logger("command_node").fatal(str(error))
-            return EXIT_CONFIGURATION
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        # A thread that waits for the processor with the interpreter's lock would stop the loop.
-        raise_priority(node, max(0, node.parameters.realtime_priority - 1))
-        try:
-            if node.parameters.autostart:
-                node.bring_up()
-            while not stop.is_set and not node.has_failed:
-                executor.spin_once(timeout_sec=0.1)
-        except VLAError:
-            return EXIT_CONFIGURATION
-        finally:
-            has_failed = node.has_failed
-            node.tear_down()
-            executor.shutdown()
-            node.destroy_node()
-        return 1 if has_failed else 0
+    return run_node("command_node", CommandNode, args)
 
 
 if __name__ == "__main__":

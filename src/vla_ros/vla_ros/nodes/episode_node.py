@@ -2,7 +2,7 @@
 """Drive episodes of the simulated robot over its public interface: reset, instruct, judge.
 
 An episode is: no instruction, so that the arm comes to rest; a new scene; the instruction; then
-success, another block lifted, or the time limit. Beside a running graph::
+success, a failure that cannot be made good, or the task's time limit. Beside a running graph::
 
   ros2 run vla_ros episode_node --ros-args -p episodes:=10
 """
@@ -32,7 +32,8 @@ from vla_core.evaluation.metrics import SuccessRate
 from vla_core.evaluation.seeds import held_out_seeds
 from vla_core.processing.messages import stamp_ns
 from vla_ros.conversions import status_qos
-from vla_ros.parameters import EpisodeParameters, declare_parameters
+from vla_ros.parameters import EpisodeParameters
+from vla_ros.parameters.declaration import declare_parameters
 from vla_ros.polled_subscription import PolledSubscription
 from vla_ros.stop_signal import StopSignal
 
@@ -103,7 +104,7 @@ class EpisodeNode(Node):
 
         Args:
             seeds: Scenes.
-            swap: Name another colour than the scene's own.
+            swap: Name another target than the scene's own.
 
         Raises:
             VLAError: A node did not answer.
@@ -117,7 +118,7 @@ class EpisodeNode(Node):
         Args:
             number: Place in the run.
             seed: Scene.
-            swap: Name another colour than the scene's own.
+            swap: Name another target than the scene's own.
 
         Raises:
             VLAError: A node did not answer.
@@ -126,12 +127,12 @@ class EpisodeNode(Node):
         self._wait_until_arm_rests()
         scene, instruction = self._start_scene(seed, "")
         if swap:
-            other = other_target(scene.target, list(scene.block_names))
+            other = other_target(scene.target, list(scene.targets))
             scene, instruction = self._start_scene(seed, other)
         self._highest = dict.fromkeys(scene.block_names, 0.0)
         self._set_instruction(instruction)
         start_ns = self.get_clock().now().nanoseconds
-        end = self._wait_for_end(scene.episode, start_ns)
+        end = self._wait_for_end(scene, start_ns)
         end_ns = stamp_ns(end)
         self._set_instruction("")
         return EpisodeResult(
@@ -141,12 +142,7 @@ class EpisodeNode(Node):
             instruction=instruction,
             target=scene.target,
             success=bool(end.success),
-            outcome=describe_outcome(
-                target=scene.target,
-                success=bool(end.success),
-                failed=bool(end.failed),
-                lifted_m=self._highest,
-            ),
+            outcome=describe_outcome(success=bool(end.success), failure=str(end.failure)),
             duration_s=(end_ns - start_ns) / 1e9,
             lifted_m=dict(self._highest),
             start_stamp_ns=start_ns,
@@ -193,16 +189,19 @@ class EpisodeNode(Node):
             "the arm to come to rest",
         )
 
-    def _wait_for_end(self, episode: int, start_ns: int) -> SimStatus:
-        limit_ns = round(self.parameters.time_limit_s * 1e9)
+    def _wait_for_end(self, scene: SimStatus, start_ns: int) -> SimStatus:
+        limit_s = self.parameters.time_limit_s or float(scene.time_limit)
+        limit_ns = round(limit_s * 1e9)
 
         def ended() -> bool:
             status = self._sim
-            if status is None or status.episode != episode:
+            if status is None or status.episode != scene.episode:
                 return False
-            return bool(status.success or status.failed or stamp_ns(status) - start_ns >= limit_ns)
+            return bool(
+                status.success or status.failure or stamp_ns(status) - start_ns >= limit_ns
+            )
 
-        patience_s = self.parameters.time_limit_s + self.parameters.service_timeout_s
+        patience_s = limit_s + self.parameters.service_timeout_s
         self._wait_until(ended, patience_s, "the episode to end")
         assert self._sim is not None
         return self._sim

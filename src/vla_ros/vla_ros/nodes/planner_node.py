@@ -7,55 +7,37 @@ in one thread: a service waits for the plan in progress.
 
 from __future__ import annotations
 
-import gc
-import math
 import sys
 import threading
-import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.logging import get_logger
+from rclpy.executors import Executor
 from vla_msgs.msg import LatentPlan, PolicyStatus
 
 from vla_core.errors import VLAError
 from vla_core.processing.contract import load_contract
 from vla_core.processing.gaps import Gap
 from vla_core.types import Observation
-from vla_ros.conversions import POLICY_STATE_NAMES, command_qos, status_qos, time_message
-from vla_ros.graph import EXIT_CONFIGURATION
+from vla_ros.conversions import command_qos, status_qos
+from vla_ros.inference_report import InferenceReport
 from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.node_clock import NodeClock, steady_clock
+from vla_ros.node_main import run_node
 from vla_ros.observation_receiver import ObservationReceiver
-from vla_ros.parameters import PlannerParameters, declare_parameters
+from vla_ros.parameters import PlannerParameters
 from vla_ros.plan_messages import PLAN_TOPIC, latent_plan_message
 from vla_ros.polled_subscription import Periodic, PolledSubscription
-from vla_ros.stop_signal import StopSignal
+from vla_ros.warm_up import warm_up
 
 if TYPE_CHECKING:
     from vla_core.inference.helix_tiers import Planner
 
 _STATUS_PERIOD_S = 0.5
 _SERVICES_TIMEOUT_S = 0.01
-_NUM_WARM_UPS = 2
 _NEVER = threading.Event()
 
 
-@dataclass
-class _Report:
-    """What ``~/status`` says."""
-
-    state: int = PolicyStatus.UNCONFIGURED
-    reason: str = "not configured"
-    cause: tuple[object, ...] = ()
-    sequence: int = 0
-    latency_s: float = math.nan
-    camera_ages_s: dict[str, float] = field(default_factory=dict)
-    state_age_s: float = math.inf
-
-
-class PlannerNode(ManagedNode):
+class PlannerNode(ManagedNode[PlannerParameters]):
     """The planner as a lifecycle node; ``tick`` does its work.
 
     Publishes ``latent_plan`` and ``~/status``; reads the cameras and ``policy_node/status``.
@@ -65,16 +47,14 @@ class PlannerNode(ManagedNode):
     """
 
     def __init__(self) -> None:
-        super().__init__("planner_node")
-        self.parameters = declare_parameters(self, PlannerParameters)
+        super().__init__(PlannerParameters)
         self._time = NodeClock(self)
         self._planner: Planner | None = None
         self._receiver: ObservationReceiver | None = None
-        self._is_active = False
         self._due = Periodic(1.0 / self.parameters.rate_hz)
         self._task: PolicyStatus | None = None
         self._last_stamp_ns = -1
-        self._report = _Report()
+        self._report = InferenceReport()
         self._tasks = PolledSubscription(self, PolicyStatus, "policy_node/status", status_qos())
         self._plans = self.create_publisher(LatentPlan, PLAN_TOPIC, command_qos())
         self._status = self.create_publisher(PolicyStatus, "~/status", status_qos())
@@ -96,14 +76,9 @@ class PlannerNode(ManagedNode):
             num_threads=self.parameters.num_threads,
             device=self.parameters.device,
         )
-        for _ in range(_NUM_WARM_UPS):
-            start = time.monotonic()
-            self._planner.warm_up()
-        latency_ms = (time.monotonic() - start) * 1e3
-        gc.collect()
-        gc.freeze()
+        latency_ms = warm_up(self._planner)
         self._receiver = ObservationReceiver(self, contract, self._time)
-        self._report = _Report(state=PolicyStatus.IDLE, reason="inactive")
+        self._report = InferenceReport(state=PolicyStatus.IDLE, reason="inactive")
         self.get_logger().info(
             f"planner of checkpoint '{self.parameters.checkpoint}' "
             f"({self._planner.checkpoint_id}) loaded; a plan takes {latency_ms:.0f} ms."
@@ -111,11 +86,9 @@ class PlannerNode(ManagedNode):
 
     def activate(self) -> None:
         """Start to plan."""
-        self._is_active = True
 
     def deactivate(self) -> None:
         """Stop planning."""
-        self._is_active = False
         if self._planner is not None:
             self._set_report(PolicyStatus.IDLE, "inactive")
 
@@ -124,11 +97,21 @@ class PlannerNode(ManagedNode):
         if self._receiver is not None:
             self._receiver.destroy()
         self._receiver, self._planner = None, None
-        self._report = _Report()
+        self._report = InferenceReport()
+
+    def apply(self, parameters: PlannerParameters) -> None:
+        """Take parameters that were set."""
+        super().apply(parameters)
+        self._due = Periodic(1.0 / parameters.rate_hz)
+
+    def turn(self, executor: Executor) -> None:
+        """Answer whoever calls, and plan when it is time."""
+        executor.spin_once(timeout_sec=_SERVICES_TIMEOUT_S)
+        self.tick()
 
     def tick(self) -> None:
         """Plan, if a plan is due and there is something to plan from."""
-        if not self._is_active or not self._due.is_due():
+        if not self.is_active or not self._due.is_due():
             return
         task = self._tasks.take()
         if task is not None:
@@ -198,56 +181,20 @@ class PlannerNode(ManagedNode):
         return self._time.now_ns()
 
     def _set_report(self, state: int, reason: str, gap: Gap | None = None) -> None:
-        """Change the state; a change is published and logged once, ages in a reason are none."""
-        cause = (state, gap.source, gap.cause) if gap is not None else (state, reason, None)
-        before, self._report.state, self._report.reason = self._report.cause, state, reason
-        self._report.cause = cause
-        if cause != before:
-            name = POLICY_STATE_NAMES[state]
-            self.get_logger().info(f"{name}: {reason}" if reason else name)
+        if self._report.change(state, reason, gap, logger=self.get_logger()):
             self._publish_status()
 
     def _publish_status(self) -> None:
-        report, task = self._report, self._task
-        status = PolicyStatus(
-            state=report.state,
-            reason=report.reason,
-            instruction=task.instruction if task is not None else "",
-            epoch=task.epoch if task is not None else 0,
-            checkpoint_id=self._planner.checkpoint_id if self._planner is not None else "",
-            sequence=report.sequence,
-            inference_latency=report.latency_s,
-            camera_names=list(report.camera_ages_s),
-            camera_ages=list(report.camera_ages_s.values()),
-            joint_state_age=report.state_age_s,
-        )
-        status.header.stamp = time_message(self._now_ns())
+        own = self._planner.checkpoint_id if self._planner is not None else ""
+        status = self._report.message(self._now_ns(), own)
+        if self._task is not None:
+            status.instruction, status.epoch = self._task.instruction, self._task.epoch
         self._status.publish(status)
 
 
 def main(args: list[str] | None = None) -> int:
     """Run planner_node until SIGINT or SIGTERM."""
-    with StopSignal(args) as stop:
-        try:
-            node = PlannerNode()
-        except VLAError as error:
-            get_logger("planner_node").fatal(str(error))
-            return EXIT_CONFIGURATION
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            if node.parameters.autostart:
-                node.bring_up()
-            while not stop.is_set:
-                executor.spin_once(timeout_sec=_SERVICES_TIMEOUT_S)
-                node.tick()
-        except VLAError:
-            return EXIT_CONFIGURATION
-        finally:
-            node.tear_down()
-            executor.shutdown()
-            node.destroy_node()
-        return 0
+    return run_node("planner_node", PlannerNode, args)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ from vla_ros.conversions import sensor_publisher_qos, time_message
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.message_types import find_message_type
 from vla_ros.node_clock import CLOCK_TOPIC
-from vla_ros.parameters import PlayerParameters, declare_parameters
+from vla_ros.parameters import PlayerParameters
+from vla_ros.parameters.declaration import declare_parameters
 from vla_ros.polled_subscription import AbsoluteRate
 from vla_ros.stop_signal import StopSignal
 

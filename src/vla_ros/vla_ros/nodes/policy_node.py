@@ -7,16 +7,14 @@ checkpoints in a third.
 
 from __future__ import annotations
 
-import gc
 import math
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.logging import get_logger
 from rclpy.parameter import Parameter
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -24,33 +22,23 @@ from vla_msgs.action import ExecuteInstruction
 from vla_msgs.msg import PolicyStatus
 from vla_msgs.srv import LoadCheckpoint, SetInstruction
 
-from vla_core.errors import ConfigError, VLAError
+from vla_core.errors import VLAError
 from vla_core.processing.contract import RobotContract, load_contract
-from vla_ros.conversions import status_qos, time_message
+from vla_ros.conversions import status_qos
 from vla_ros.cooperative import Pause
 from vla_ros.diagnostics import DiagnosticLevel, DiagnosticReport, Diagnostics
-from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.inference_loop import InferenceLoop
 from vla_ros.instruction_goals import InstructionGoals
 from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.node_clock import steady_clock
-from vla_ros.parameters import PolicyParameters, declare_parameters, follow_changes
-from vla_ros.stop_signal import StopSignal
+from vla_ros.node_main import run_node
+from vla_ros.parameters import PolicyParameters
+from vla_ros.warm_up import warm_up
 
 if TYPE_CHECKING:
     from vla_core.inference.policy import Policy
 
 _STATUS_PERIOD_S = 0.5
-_NUM_WARM_UPS = 2
-_LAST_TURNS = 5  # in which the result of a goal leaves
-_FIXED_WHILE_CONFIGURED = (
-    "contract",
-    "checkpoint",
-    "device",
-    "follows_plans",
-    "num_threads",
-    "command_status_topic",
-)
 _LEVELS = {
     PolicyStatus.UNCONFIGURED: DiagnosticLevel.OK,
     PolicyStatus.IDLE: DiagnosticLevel.OK,
@@ -60,7 +48,7 @@ _LEVELS = {
 }
 
 
-class PolicyNode(ManagedNode):
+class PolicyNode(ManagedNode[PolicyParameters]):
     """The policy as a lifecycle node.
 
     ``configure`` loads checkpoint and contract and warms up, ``activate`` starts the inference.
@@ -73,12 +61,10 @@ class PolicyNode(ManagedNode):
     """
 
     def __init__(self) -> None:
-        super().__init__("policy_node")
-        self.parameters = declare_parameters(self, PolicyParameters)
+        super().__init__(PolicyParameters)
         self.loop = InferenceLoop(self, lambda: self.parameters, self._publish_status)
         self._loader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._loading: Future[Policy] | None = None
-        self._checkpoint = ""
         self._first_instruction = self.parameters.instruction.strip()
         self._is_first_activation = True
         self._status = self.create_publisher(PolicyStatus, "~/status", status_qos())
@@ -95,7 +81,6 @@ class PolicyNode(ManagedNode):
         self._goals = InstructionGoals(
             self, why_not=self._why_no_goal, follow=self._follow, describe=self._describe
         )
-        follow_changes(self, self.parameters, self._apply)
         self.create_timer(_STATUS_PERIOD_S, self._publish_status, clock=steady_clock())
         diagnostics = Diagnostics(self, self.parameters.contract)
         diagnostics.add("inference", self._report_inference)
@@ -109,8 +94,7 @@ class PolicyNode(ManagedNode):
                 each other.
         """
         contract = load_contract(self.parameters.contract)
-        self._checkpoint = self.parameters.checkpoint
-        self.loop.prepare(self._load(self._checkpoint, contract))
+        self.loop.prepare(self._load(self.parameters.checkpoint, contract))
 
     def activate(self) -> None:
         """Begin a new epoch and start the inference.
@@ -130,6 +114,11 @@ class PolicyNode(ManagedNode):
     def release(self) -> None:
         """Unsubscribe and drop the policy."""
         self.loop.release()
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the inference has died of an error."""
+        return self.loop.has_failed
 
     def destroy_node(self) -> None:
         """Release the node, its action and its threads."""
@@ -151,13 +140,7 @@ class PolicyNode(ManagedNode):
             num_threads=self.parameters.num_threads,
             device=self.parameters.device,
         )
-        for _ in range(_NUM_WARM_UPS):
-            warm_up_start = time.monotonic()
-            policy.warm_up()
-        latency_ms = (time.monotonic() - warm_up_start) * 1e3
-        # Collecting again and again what is there to stay would interrupt the inference.
-        gc.collect()
-        gc.freeze()
+        latency_ms = warm_up(policy)
         self.get_logger().info(
             f"checkpoint '{checkpoint}' ({policy.checkpoint_id}) for robot '{contract.robot}' "
             f"loaded on {policy.device} in {time.monotonic() - start:.1f} s; an inference takes "
@@ -167,26 +150,14 @@ class PolicyNode(ManagedNode):
 
     def _publish_status(self) -> None:
         report, policy, receiver = self.loop.report, self.loop.policy, self.loop.receiver
-        instruction, epoch = self.loop.task()
-        status = PolicyStatus(
-            state=report.state,
-            reason=report.reason,
-            instruction=instruction,
-            epoch=epoch,
-            checkpoint_id=policy.checkpoint_id if policy is not None else "",
-            sequence=report.sequence,
-            inference_latency=report.latency_s,
-            effect_delay=self.loop.effect_delay_s,
-            committed_steps=report.committed_steps,
-        )
         now_ns = self.loop.now_ns()
-        ages, state_age_s = report.camera_ages_s, report.state_age_s
+        status = report.message(now_ns, policy.checkpoint_id if policy is not None else "")
+        status.instruction, status.epoch = self.loop.task()
+        status.effect_delay = self.loop.effect_delay_s
         if receiver is not None and report.state != PolicyStatus.RUNNING:
             ages = receiver.buffer.camera_ages_s(now_ns)
-            state_age_s = receiver.buffer.state_age_s(now_ns)
-        status.camera_names, status.camera_ages = list(ages), list(ages.values())
-        status.joint_state_age = state_age_s
-        status.header.stamp = time_message(now_ns)
+            status.camera_names, status.camera_ages = list(ages), list(ages.values())
+            status.joint_state_age = receiver.buffer.state_age_s(now_ns)
         self._status.publish(status)
 
     def _describe(self, feedback: ExecuteInstruction.Feedback) -> None:
@@ -233,23 +204,8 @@ class PolicyNode(ManagedNode):
             return DiagnosticReport(DiagnosticLevel.WARN, text, values)
         return DiagnosticReport(DiagnosticLevel.OK, "no gap", values)
 
-    def _apply(self, parameters: PolicyParameters) -> None:
-        """Take parameters that were set.
-
-        Raises:
-            ConfigError: One of them is fixed while the node is configured.
-        """
-        if self.loop.policy is not None:
-            for name in _FIXED_WHILE_CONFIGURED:
-                acting = (
-                    self._checkpoint if name == "checkpoint" else getattr(self.parameters, name)
-                )
-                if getattr(parameters, name) != acting:
-                    other = ", or call ~/load_checkpoint" if name == "checkpoint" else ""
-                    raise ConfigError(
-                        f"parameter {name!r} is fixed to {acting!r} while the node is configured; "
-                        f"deactivate and clean it up first{other}."
-                    )
+    def apply(self, parameters: PolicyParameters) -> None:
+        """Take parameters that were set; another instruction is followed."""
         self.parameters = parameters
         if parameters.instruction.strip() != self.loop.task()[0]:
             self._goals.preempt("the parameter 'instruction'")
@@ -313,7 +269,7 @@ class PolicyNode(ManagedNode):
             self.get_logger().error(f"checkpoint '{request.checkpoint}' is not loaded: {error}")
         else:
             self.loop.swap(policy)
-            self._checkpoint = request.checkpoint
+            self.parameters = replace(self.parameters, checkpoint=request.checkpoint)
             self.set_parameters([Parameter("checkpoint", value=request.checkpoint)])
             response.success, response.message = True, f"'{request.checkpoint}' acts now"
         acting = self.loop.policy
@@ -359,28 +315,7 @@ def _gpu_memory() -> dict[str, object]:
 
 def main(args: list[str] | None = None) -> int:
     """Run policy_node until SIGINT or SIGTERM."""
-    with StopSignal(args) as stop:
-        try:
-            node = PolicyNode()
-        except VLAError as error:
-            get_logger("policy_node").fatal(str(error))
-            return EXIT_CONFIGURATION
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        try:
-            if node.parameters.autostart:
-                node.bring_up()
-            while not stop.is_set and not node.loop.has_failed:
-                executor.spin_once(timeout_sec=0.1)
-        except VLAError:
-            return EXIT_CONFIGURATION
-        finally:
-            node.tear_down()
-            for _ in range(_LAST_TURNS):
-                executor.spin_once(timeout_sec=0.0)
-            executor.shutdown()
-            node.destroy_node()
-        return 1 if node.loop.has_failed else 0
+    return run_node("policy_node", PolicyNode, args)
 
 
 if __name__ == "__main__":

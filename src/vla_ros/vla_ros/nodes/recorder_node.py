@@ -10,84 +10,123 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from rclpy.executors import SingleThreadedExecutor
-from rclpy.logging import get_logger
-from rclpy.node import Node
 from vla_msgs.srv import StartEpisode, StopEpisode
 
 from vla_core.errors import ConfigError, VLAError
 from vla_ros.diagnostics import DiagnosticLevel, DiagnosticReport, Diagnostics
-from vla_ros.graph import EXIT_CONFIGURATION
-from vla_ros.parameters import RecorderParameters, declare_parameters, follow_changes
-from vla_ros.polled_subscription import AbsoluteRate, Periodic
+from vla_ros.node_main import run_node
+from vla_ros.parameters import RecorderParameters
+from vla_ros.polled_subscription import Periodic
 from vla_ros.recorded_topics import ReceivedMessage, RecordedTopic, RecordedTopics
 from vla_ros.recording import Recording
-from vla_ros.stop_signal import StopSignal
-
-_SERVICES_PERIOD_S = 0.1
+from vla_ros.ticking_node import TickingNode
 
 
-class RecorderNode(Node):
-    """Writes every message of its topics into the bags that are open.
+class RecorderNode(TickingNode[RecorderParameters]):
+    """Writes every message of its topics into the bags that are open, while it is active.
 
-    One bag is open from the start if ``path`` is given; ``~/start_episode`` and
+    One bag is open as long as the node is active if ``path`` is given; ``~/start_episode`` and
     ``~/stop_episode`` open and close another one for each episode.
 
     Raises:
-        ConfigError: A parameter is wrong, the bag's folder exists, or a message type is not
-            installed.
+        ConfigError: A parameter is wrong.
     """
 
     def __init__(self) -> None:
-        super().__init__("recorder_node")
-        self.parameters = declare_parameters(self, RecorderParameters)
-        follow_changes(self, self.parameters, self._apply)
-        self._topics = RecordedTopics(self, self.parameters.topics, self.parameters.depth)
+        super().__init__(RecorderParameters)
+        self._topics: RecordedTopics | None = None
         self._run: Recording | None = None
         self._episode: Recording | None = None
         self._ended_because = ""
+        self._has_failed = False
+        self._set_periods(self.parameters)
+        self.create_service(StartEpisode, "~/start_episode", self._on_start_episode)
+        self.create_service(StopEpisode, "~/stop_episode", self._on_stop_episode)
+        Diagnostics(self, "recorder").add("recording", self._report)
+
+    @property
+    def tick_rate_hz(self) -> float:
+        """How often the subscriptions are read."""
+        return self.parameters.poll_rate_hz
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a bag could not be written."""
+        return self._has_failed
+
+    def configure(self) -> None:
+        """Subscribe.
+
+        Raises:
+            ConfigError: A message type is not installed.
+        """
+        self._topics = RecordedTopics(self, self.parameters.topics, self.parameters.depth)
+
+    def activate(self) -> None:
+        """Begin to record, into the bag of the run if there is to be one.
+
+        Raises:
+            ConfigError: The bag's folder exists, or the disk is nearly full.
+        """
+        assert self._topics is not None
+        for _ in self._topics.take():
+            pass  # what came before belongs to no bag
         if self.parameters.path:
             path = Path(self.parameters.path)
             self._require_space(path)
             self._run = Recording(path, compress=self.parameters.compress, notes={})
             self.get_logger().info(f"recording {len(self._topics)} topics to {path}")
-        self.create_service(StartEpisode, "~/start_episode", self._on_start_episode)
-        self.create_service(StopEpisode, "~/stop_episode", self._on_stop_episode)
-        Diagnostics(self, "recorder").add("recording", self._report)
-        self._discovery_due = Periodic(self.parameters.discovery_period_s)
-        self._flush_due = Periodic(self.parameters.flush_period_s)
 
-    def tick(self) -> None:
-        """Write the waiting messages; now and then look at the graph, the bags and the disk.
-
-        Raises:
-            OSError: The disk is full, or gone.
-            MessageError: The definition of a message type is not installed.
-        """
-        if self._discovery_due.is_due():
-            self._write(self._topics.discover())
-        self._write(self._topics.take())
-        if self._flush_due.is_due():
-            for recording in self._open():
-                recording.flush()
-            self._watch_disk()
-
-    def close(self) -> None:
-        """Write what still waits, close the bags and report what they hold.
-
-        Raises:
-            OSError: The disk is full, or gone.
-        """
-        self._write(self._topics.take())
-        self._close_all("the recorder was ended")
+    def deactivate(self) -> None:
+        """Write what still waits, close the bags and report what they hold."""
+        if self._topics is None:
+            return
+        with self._ending_on_failure():
+            self._write(self._topics.take())
+            self._close_all("the recorder was ended")
         for topic in self._topics.untyped:
             self.get_logger().warning(f"{topic}: nobody published it")
 
-    def _apply(self, parameters: RecorderParameters) -> None:
-        self.parameters = parameters
+    def release(self) -> None:
+        """Unsubscribe."""
+        if self._topics is not None:
+            self._topics.destroy()
+        self._topics = None
+
+    def apply(self, parameters: RecorderParameters) -> None:
+        """Take parameters that were set."""
+        super().apply(parameters)
+        self._set_periods(parameters)
+
+    def tick(self) -> None:
+        """Write the waiting messages; now and then look at the graph, the bags and the disk."""
+        assert self._topics is not None
+        with self._ending_on_failure():
+            if self._discovery_due.is_due():
+                self._write(self._topics.discover())
+            self._write(self._topics.take())
+            if self._flush_due.is_due():
+                for recording in self._open():
+                    recording.flush()
+                self._watch_disk()
+
+    def _set_periods(self, parameters: RecorderParameters) -> None:
+        self._discovery_due = Periodic(parameters.discovery_period_s)
+        self._flush_due = Periodic(parameters.flush_period_s)
+
+    @contextmanager
+    def _ending_on_failure(self) -> Iterator[None]:
+        """End the node when the disk is full or gone, or the definition of a type is missing."""
+        try:
+            yield
+        except (VLAError, OSError) as error:
+            self.get_logger().fatal(f"recording ended: {error}")
+            self._run = self._episode = None
+            self._has_failed = True
 
     def _open(self) -> list[Recording]:
         return [recording for recording in (self._run, self._episode) if recording is not None]
@@ -101,21 +140,23 @@ class RecorderNode(Node):
                 )
 
     def _add(self, recording: Recording, topic: RecordedTopic) -> None:
-        if not recording.has_topic(topic.name):
+        if self._topics is not None and not recording.has_topic(topic.name):
             profiles = self._topics.publisher_profiles(topic.name)
             recording.add_topic(topic.name, topic.type_name, profiles)
 
     def _on_start_episode(
         self, request: StartEpisode.Request, response: StartEpisode.Response
     ) -> StartEpisode.Response:
-        # What came before the request belongs to no episode.
-        self._write(self._topics.take())
         try:
+            if self._topics is None or not self.is_active:
+                raise ConfigError(f"the node is not active. {self.failure}".rstrip())
             if self._episode is not None:
                 raise ConfigError(
                     f"episode {self._episode.path} is being recorded; stop it first."
                 )
-            self._episode = self._begin_episode(request.instruction)
+            # What came before the request belongs to no episode.
+            self._write(self._topics.take())
+            self._episode = self._begin_episode(self._topics, request.instruction)
         except (VLAError, OSError) as error:
             response.message = str(error)
             self.get_logger().error(f"episode is not recorded: {error}")
@@ -124,7 +165,7 @@ class RecorderNode(Node):
         self.get_logger().info(f"recording {request.instruction!r} to {response.path}")
         return response
 
-    def _begin_episode(self, instruction: str) -> Recording:
+    def _begin_episode(self, topics: RecordedTopics, instruction: str) -> Recording:
         folder = Path(self.parameters.episodes_path)
         folder.mkdir(parents=True, exist_ok=True)
         self._require_space(folder)
@@ -136,7 +177,7 @@ class RecorderNode(Node):
             compress=self.parameters.compress,
             notes={"instruction": instruction, "success": None, "start_ns": now_ns},
         )
-        for topic in self._topics:
+        for topic in topics:
             if topic.latched is not None:
                 self._add(episode, topic)
                 episode.write(topic.name, now_ns, topic.latched)
@@ -145,7 +186,8 @@ class RecorderNode(Node):
     def _on_stop_episode(
         self, request: StopEpisode.Request, response: StopEpisode.Response
     ) -> StopEpisode.Response:
-        self._write(self._topics.take())
+        if self._topics is not None and self._episode is not None:
+            self._write(self._topics.take())
         episode, self._episode = self._episode, None
         if episode is None:
             response.message = self._ended_because or "no episode is being recorded"
@@ -224,31 +266,7 @@ def _free_mib(path: Path) -> float:
 
 def main(args: list[str] | None = None) -> int:
     """Run recorder_node until SIGINT or SIGTERM."""
-    with StopSignal(args) as stop:
-        logger = get_logger("recorder_node")
-        try:
-            node = RecorderNode()
-        except VLAError as error:
-            logger.fatal(str(error))
-            return EXIT_CONFIGURATION
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        services_due = Periodic(_SERVICES_PERIOD_S)
-        rate = AbsoluteRate(1.0 / node.parameters.poll_rate_hz)
-        try:
-            while not stop.is_set:
-                node.tick()
-                if services_due.is_due():
-                    executor.spin_once(timeout_sec=0.0)
-                rate.sleep()
-            node.close()
-        except (VLAError, OSError) as error:
-            logger.fatal(f"recording ended: {error}")
-            return 1
-        finally:
-            executor.shutdown()
-            node.destroy_node()
-    return 0
+    return run_node("recorder_node", RecorderNode, args)
 
 
 if __name__ == "__main__":

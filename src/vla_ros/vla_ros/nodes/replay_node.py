@@ -25,7 +25,8 @@ from vla_core.errors import VLAError
 from vla_core.processing.contract import load_contract
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.node_clock import NodeClock
-from vla_ros.parameters import ReplayParameters, declare_parameters
+from vla_ros.parameters import ReplayParameters
+from vla_ros.parameters.declaration import declare_parameters
 from vla_ros.polled_subscription import AbsoluteRate
 from vla_ros.replayed_run import ReplayedRun
 from vla_ros.stop_signal import StopSignal
