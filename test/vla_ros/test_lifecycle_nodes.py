@@ -82,28 +82,24 @@ def test_recorder_closes_its_bag_when_deactivated_and_opens_another_one(
     text = node.create_publisher(String, "text", command_qos())
     said = call_service(StartEpisode, "recorder_node/start_episode", StartEpisode.Request())
     assert said.message == "the node is not active."
-    assert change(CONFIGURE) == [True]
-    wait_until(text.get_subscription_count, "the recorder")
-    text.publish(String(data="too early"))
-    assert change(ACTIVATE) == [True]
-    file = tmp_path / "one" / "bag.mcap"
-
-    def is_recorded():
-        text.publish(String(data="in time"))
-        return b"in time" in file.read_bytes()
-
+    assert change(CONFIGURE, ACTIVATE) == [True, True]
     assert set_parameter("compress", False).successful
     assert set_parameter("flush_period_s", 0.1).successful
     assert change(DEACTIVATE, ACTIVATE) == [True, False], "that bag exists"
     assert (tmp_path / "one" / "metadata.yaml").exists()
     assert "exists already" in process.output()
     assert change(CLEAN_UP) == [True]
-    file = tmp_path / "two" / "bag.mcap"
+    file = tmp_path / "two" / "two.mcap"
     assert set_parameter("path", str(file.parent)).successful
     assert change(CONFIGURE) == [True]
     wait_until(text.get_subscription_count, "the recorder")
     text.publish(String(data="too early"))
     assert change(ACTIVATE) == [True]
+
+    def is_recorded():
+        text.publish(String(data="in time"))
+        return file.exists() and b"in time" in file.read_bytes()
+
     wait_until(is_recorded, "a message in the second bag")
     assert b"too early" not in file.read_bytes()
     assert process.stop() == 0

@@ -210,7 +210,11 @@ def test_task_decides_what_can_be_asked_for(start_node, sim_status, call_service
     request = ResetEpisode.Request(seed=1, target="red, then blue")
     response = call_service(ResetEpisode, "sim_robot_node/reset", request)
     assert response.instruction == "put the red block in the box, then the blue one"
-    assert ", then " in sim_status().target
+    status = sim_status()
+    assert ", then " in status.target
+    assert status.target in status.targets
+    assert len(status.targets) == 6
+    assert (status.failure, status.time_limit) == ("", 40.0)
 
 
 def test_same_seed_gives_the_same_target(start_node, call_service):

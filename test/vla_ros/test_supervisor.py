@@ -93,6 +93,14 @@ def test_crashed_node_is_reported_with_its_status_and_last_lines(program):
     ]
 
 
+def test_what_was_killed_has_no_last_lines_that_say_why(program):
+    code = "import os\nprint('fine', flush=True)\nos.kill(os.getpid(), 9)"
+    output = io.StringIO()
+    with Supervisor([program("victim", code)], output=output) as supervisor:
+        assert supervisor.wait(PATIENCE_S) == 1
+    assert "victim ended with signal SIGKILL.\n" in output.getvalue()
+
+
 def test_crash_of_one_node_stops_the_others(program):
     nodes = [program("crasher", "raise SystemExit(7)"), program("sleeper", SLEEPER)]
     with Supervisor(nodes) as supervisor:

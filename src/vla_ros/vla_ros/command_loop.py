@@ -24,6 +24,7 @@ from vla_ros.command_inputs import CommandInputs
 from vla_ros.conversions import command_qos, status_qos, time_message
 from vla_ros.diagnostics import Measurements
 from vla_ros.interlocks import Interlocks
+from vla_ros.log_budget import LogBudget
 from vla_ros.node_clock import NodeClock
 from vla_ros.outputs import Command, CommandOutput
 from vla_ros.outputs.joint_trajectory import plan_message
@@ -86,7 +87,9 @@ class CommandLoop:
         self._thread: threading.Thread | None = None
         self._is_ending = False
         self._is_sending = False
-        self._logged = (CommandMode.WAITING, "")
+        self._seen = self._logged = (CommandMode.WAITING, "")
+        self._num_unlogged = 0
+        self._log_budget = LogBudget()
         self.last_tick: CommandTick | None = None
         self.lateness = Measurements()
         self.duration = Measurements()
@@ -258,14 +261,19 @@ class CommandLoop:
         self._status.publish(status)
 
     def _log(self, tick: CommandTick) -> None:
-        """Write one line per change of mode and per new refusal."""
-        refusal = tick.reason if tick.mode is CommandMode.EXECUTING else ""
-        if (tick.mode, refusal) == self._logged:
+        """Write one line per change of mode and per new refusal, as far as the budget goes."""
+        state = (tick.mode, tick.reason if tick.mode is CommandMode.EXECUTING else "")
+        if state != self._seen:
+            self._seen = state
+            self._num_unlogged += 1
+        if state == self._logged or not self._log_budget.take():
             return
-        self._logged = (tick.mode, refusal)
         because = f": {tick.reason}" if tick.reason else ""
         preview = " (preview)" if self._is_preview else ""
-        self._node.get_logger().info(f"{tick.mode.name.lower()}{preview}{because}")
+        others = self._num_unlogged - 1
+        more = f" ({others} changes before this one are not shown)" if others > 0 else ""
+        self._node.get_logger().info(f"{tick.mode.name.lower()}{preview}{because}{more}")
+        self._logged, self._num_unlogged = state, 0
 
 
 def _source(tick: CommandTick, is_led: bool) -> int:

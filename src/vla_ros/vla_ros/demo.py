@@ -116,7 +116,7 @@ class Demo:
             move_artifacts(previous, self.folder)
         shutil.rmtree(previous, ignore_errors=True)
         if self.problems and report:
-            self.problems = [report[0].partition("; its last lines")[0] + "."]
+            self.problems = [report[0].partition("; its last lines")[0].rstrip(".") + "."]
             self.console.print("\n".join(report), style="red", markup=False, soft_wrap=True)
 
     @property

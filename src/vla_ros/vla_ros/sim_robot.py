@@ -72,6 +72,10 @@ class SimRobot:
         self.episode = 0
         self._physics_ns = node.get_clock().now().nanoseconds
         self.reset(parameters.seed, "")
+        node.get_logger().info(
+            f"robot '{contract.robot}' in task '{task.name}', cameras "
+            f"{', '.join(self._cameras)} at {parameters.camera_rate_hz:g} Hz."
+        )
 
     def set_rates(self, parameters: SimRobotParameters) -> None:
         """Take the rates of the topics.

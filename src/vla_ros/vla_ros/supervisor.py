@@ -197,6 +197,9 @@ class Supervisor:
             return
         status = process.returncode
         lines = [f"    {line}" for line in list(node.lines)[-_NUM_REPORTED_LINES:]]
+        # What was killed has not said why.
+        if status == -signal.SIGKILL:
+            lines = []
         self._console.report(
             f"{node.spec.name} ended with {describe_status(status)}"
             + (f"; its last lines:\n{chr(10).join(lines)}" if status and lines else ".")
