@@ -81,16 +81,11 @@ class RecordedTopics:
         self._depth = depth
         self._topics: dict[str, RecordedTopic] = {}
         self.untyped: list[str] = []
-        for entry in entries:
-            topic, _, type_name = entry.strip().partition(" ")
+        for topic, type_name in map(_split, entries):
             if type_name:
-                self._subscribe(topic, type_name.strip())
+                self._subscribe(topic, type_name)
             else:
                 self.untyped.append(topic)
-
-    def __len__(self) -> int:
-        """Return the number of topics, received or still looked for."""
-        return len(self._topics) + len(self.untyped)
 
     def __iter__(self) -> Iterator[RecordedTopic]:
         """Yield the topics that are received."""
@@ -163,6 +158,23 @@ class RecordedTopics:
         return PolledSubscription(
             self._node, find_message_type(type_name), name, profile, raw=True
         )
+
+
+def require_types(entries: Sequence[str]) -> None:
+    """Look for the message types of entries as `RecordedTopics` takes them.
+
+    Raises:
+        ConfigError: A message type is not installed.
+    """
+    for _, type_name in map(_split, entries):
+        if type_name:
+            find_message_type(type_name)
+
+
+def _split(entry: str) -> tuple[str, str]:
+    """Return topic and type of an entry, the type empty where it has none."""
+    topic, _, type_name = entry.strip().partition(" ")
+    return topic, type_name.strip()
 
 
 def _matching_profile(publishers: list[QoSProfile], depth: int) -> QoSProfile:

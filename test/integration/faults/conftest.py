@@ -251,10 +251,14 @@ class Arm:
         stop = itertools.takewhile(lambda t: t.mode == CommandStatus.STOPPING, ticks[first:])
         return [ticks[first - 1], *stop]
 
-    def assert_stops(self, because):
+    def assert_stops(self, because, *, withdrawn=False):
         """The arm decelerates to rest, for a reason that it tells; return the ticks of the stop.
 
-        Where a busy machine had stopped a spoilt robot for another reason, it is tried again.
+        Where a busy machine had stopped the arm for another reason, it is tried again.
+
+        Args:
+            because: Part of the reason.
+            withdrawn: Whether the instruction was withdrawn.
         """
         from vla_msgs.msg import CommandStatus
 
@@ -263,7 +267,11 @@ class Arm:
             if ticks is not None or self.robot is None:
                 break
             spoil, self.robot.spoil = self.robot.spoil, unspoilt
+            if withdrawn:
+                self.say(TASK)
             self.wait_for_motion()
+            if withdrawn:
+                self.say("")
             self.robot.spoil = spoil
             ticks = self.stop(because)
         assert ticks is not None, f"the arm was at rest before: {because}"

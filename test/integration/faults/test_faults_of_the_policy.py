@@ -263,7 +263,7 @@ def test_the_instruction_is_changed_in_the_middle_of_a_chunk(arm):
 
 def test_the_instruction_is_withdrawn_in_the_middle_of_a_chunk(arm):
     arm.say("")
-    arm.assert_stops("the policy is idle")
+    arm.assert_stops("the policy is idle", withdrawn=True)
     arm.assert_diagnosed(COMMAND, "the policy is idle")
     arm.say(TASK)
     arm.assert_goes_on()

@@ -21,7 +21,12 @@ from vla_ros.diagnostics import DiagnosticLevel, DiagnosticReport, Diagnostics
 from vla_ros.node_main import run_node
 from vla_ros.parameters import RecorderParameters
 from vla_ros.polled_subscription import Periodic
-from vla_ros.recorded_topics import ReceivedMessage, RecordedTopic, RecordedTopics
+from vla_ros.recorded_topics import (
+    ReceivedMessage,
+    RecordedTopic,
+    RecordedTopics,
+    require_types,
+)
 from vla_ros.recording import Recording
 from vla_ros.ticking_node import TickingNode
 
@@ -59,30 +64,29 @@ class RecorderNode(TickingNode[RecorderParameters]):
         return self._has_failed
 
     def configure(self) -> None:
-        """Subscribe.
+        """Look for the message types.
 
         Raises:
-            ConfigError: A message type is not installed.
+            ConfigError: One is not installed.
         """
-        self._topics = RecordedTopics(self, self.parameters.topics, self.parameters.depth)
+        require_types(self.parameters.topics)
 
     def activate(self) -> None:
-        """Begin to record, into the bag of the run if there is to be one.
+        """Open the bag of the run, if there is to be one, and subscribe.
 
         Raises:
             ConfigError: The bag's folder exists, or the disk is nearly full.
         """
-        assert self._topics is not None
-        for _ in self._topics.take():
-            pass  # what came before belongs to no bag
+        entries = self.parameters.topics
         if self.parameters.path:
             path = Path(self.parameters.path)
             self._require_space(path)
             self._run = Recording(path, compress=self.parameters.compress, notes={})
-            self.get_logger().info(f"recording {len(self._topics)} topics to {path}")
+            self.get_logger().info(f"recording {len(entries)} topics to {path}")
+        self._topics = RecordedTopics(self, entries, self.parameters.depth)
 
     def deactivate(self) -> None:
-        """Write what still waits, close the bags and report what they hold."""
+        """Write what still waits, close the bags and report what they hold, unsubscribe."""
         if self._topics is None:
             return
         with self._ending_on_failure():
@@ -90,12 +94,11 @@ class RecorderNode(TickingNode[RecorderParameters]):
             self._close_all("the recorder was ended")
         for topic in self._topics.untyped:
             self.get_logger().warning(f"{topic}: nobody published it")
+        self._topics.destroy()
+        self._topics = None
 
     def release(self) -> None:
-        """Unsubscribe."""
-        if self._topics is not None:
-            self._topics.destroy()
-        self._topics = None
+        """Nothing is kept while it is inactive."""
 
     def apply(self, parameters: RecorderParameters) -> None:
         """Take parameters that were set."""
@@ -148,7 +151,7 @@ class RecorderNode(TickingNode[RecorderParameters]):
         self, request: StartEpisode.Request, response: StartEpisode.Response
     ) -> StartEpisode.Response:
         try:
-            if self._topics is None or not self.is_active:
+            if self._topics is None:
                 raise ConfigError(f"the node is not active. {self.failure}".rstrip())
             if self._episode is not None:
                 raise ConfigError(
