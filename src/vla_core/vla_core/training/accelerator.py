@@ -7,6 +7,7 @@ them, so that the number of processes changes how long a step takes, and not wha
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import NoReturn, TypeVar
 
 import torch
@@ -14,6 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DistributedType,
+    InitProcessGroupKwargs,
     gather_object,
     parse_flag_from_env,
 )
@@ -23,6 +25,9 @@ from vla_core.errors import ConfigError
 from vla_core.inference.policy import find_device
 
 Value = TypeVar("Value")
+
+# The other processes wait for the one that rolls out in the simulation; NCCL's own is 10 minutes.
+_LONGEST_WAIT = timedelta(hours=2)
 
 
 def start_accelerator(
@@ -45,7 +50,10 @@ def start_accelerator(
     accelerator = Accelerator(
         cpu=find_device(device).type == "cpu",
         mixed_precision="no",  # The recipe decides, whatever `accelerate config` was told.
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=True),
+            InitProcessGroupKwargs(timeout=_LONGEST_WAIT),
+        ],
     )
     kind = accelerator.distributed_type
     if kind not in (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
