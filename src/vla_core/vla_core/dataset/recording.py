@@ -59,7 +59,8 @@ class Recording:
             self._reader.open()
             self._files = _indexed_files(self.path)
         except Exception as error:
-            raise DatasetError(f"bag '{self.path}' cannot be read: {error}. {_MEND}") from error
+            why = str(error).rstrip(".")
+            raise DatasetError(f"bag '{self.path}' cannot be read: {why}. {_MEND}") from error
         return self
 
     def __exit__(
