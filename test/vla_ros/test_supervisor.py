@@ -28,7 +28,7 @@ STUBBORN = (
 )
 POLITE = (
     "import signal, sys, time\n"
-    "signal.signal(signal.SIGINT, lambda *_: sys.exit(print('bye', flush=True)))\n"
+    "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('bye', flush=True)))\n"
     "print('up', flush=True)\n"
     "time.sleep(60)\n"
 )
@@ -164,7 +164,7 @@ def test_node_is_given_the_time_to_end_that_it_names(program, stop_s, last):
         "def end(*_):\n"
         "    time.sleep(1.0)\n"
         "    sys.exit(print('bye', flush=True))\n"
-        "signal.signal(signal.SIGINT, end)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
         "print('up', flush=True)\n"
         "time.sleep(60)\n"
     )
@@ -198,11 +198,16 @@ def test_stop_asks_politely_first(program):
         wait_until(lambda: supervisor.output_of("polite") == ["up", "bye"])
 
 
-def test_stubborn_node_is_killed_in_the_end(program, monkeypatch):
-    steps = ((signal.SIGINT, 0.1), (signal.SIGTERM, 0.1), (signal.SIGKILL, 5.0))
-    monkeypatch.setattr("vla_ros.supervisor._STOP_STEPS", steps)
+def test_node_that_is_stopped_before_it_has_started_ends_without_a_traceback(program):
+    with Supervisor([program("sleeper", SLEEPER)]) as supervisor:
+        wait_until(lambda: supervisor.output_of("sleeper") == ["up"])
+        supervisor.stop()
+        assert supervisor.output_of("sleeper") == ["up"]
+
+
+def test_stubborn_node_is_killed_in_the_end(program):
     output = io.StringIO()
-    with Supervisor([program("stubborn", STUBBORN)], output=output) as supervisor:
+    with Supervisor([program("stubborn", STUBBORN, stop_s=0.1)], output=output) as supervisor:
         wait_until(lambda: supervisor.output_of("stubborn") == ["up"])
     assert not supervisor.is_alive("stubborn")
     assert "SIGKILL to stubborn." in output.getvalue()

@@ -45,7 +45,7 @@ class NodeSpec:
         environment: Variables that this process gets beside the inherited ones.
         log_level: Lowest severity that is logged.
         on_exit: What the graph does when the node ends by itself.
-        stop_s: How long the node may take to end after SIGINT [s].
+        stop_s: How long the node may take to end when it is asked to [s].
     """
 
     executable: str

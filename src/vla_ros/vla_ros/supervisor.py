@@ -24,7 +24,7 @@ from vla_core.errors import ConfigError, UnknownNameError
 from vla_ros.graph import EXIT_CONFIGURATION, NodeSpec
 from vla_ros.node_process import NodeProcess, describe_status, find_executable
 
-_STOP_STEPS = ((signal.SIGINT, None), (signal.SIGTERM, 2.0), (signal.SIGKILL, 5.0))
+_KILL_PATIENCE_S = 5.0
 """Signals and how long each is given to work, in s; None: what the node says."""
 _NUM_REPORTED_LINES = 20
 _COLOURS = (36, 33, 35, 32, 34, 31)
@@ -91,7 +91,7 @@ class Supervisor:
             raise
 
     def stop(self) -> None:
-        """Stop all nodes: SIGINT, after a while SIGTERM, then SIGKILL.
+        """Stop all nodes: SIGTERM, and SIGKILL to those that take longer than they may.
 
         An interruption meanwhile skips to SIGKILL; the call always returns with all nodes gone.
         """
@@ -228,18 +228,20 @@ class Supervisor:
         self._finished.set()
 
     def _end(self, nodes: list[NodeProcess]) -> None:
-        for signal_number, patience_s in _STOP_STEPS:
+        # Not SIGINT: to that a node that has only begun to start answers with a traceback.
+        for signal_number in (signal.SIGTERM, signal.SIGKILL):
+            is_last = signal_number == signal.SIGKILL
             alive = [node for node in nodes if node.is_alive()]
-            if alive and signal_number != signal.SIGINT and not self._hurry.is_set():
+            if alive and is_last and not self._hurry.is_set():
                 names = ", ".join(node.spec.name for node in alive)
-                self._console.report(f"{signal.Signals(signal_number).name} to {names}.")
+                self._console.report(f"SIGKILL to {names}.")
             for node in alive:
                 node.send(signal_number)
             start = time.monotonic()
             for node in alive:
-                deadline = start + (node.spec.stop_s if patience_s is None else patience_s)
+                deadline = start + (_KILL_PATIENCE_S if is_last else node.spec.stop_s)
                 while node.is_alive() and time.monotonic() < deadline:
-                    if self._hurry.is_set() and signal_number != signal.SIGKILL:
+                    if self._hurry.is_set() and not is_last:
                         break
                     node.wait(0.05)
         for node in nodes:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from vla_core.errors import CheckpointError, ConfigError, ContractError, SafetyError, ShapeError
+from vla_core.inference.checkpoint_files import find_checkpoint
 from vla_core.inference.policy import Policy, mix_seed
 from vla_core.models.encoders import PatchVisionEncoder
 from vla_core.models.frameworks import GR00TVLA, OctoVLA
@@ -239,6 +240,14 @@ def test_a_prediction_that_is_not_finite_stops_the_arm():
         torch.nn.init.constant_(parameter, float("nan"))
     with pytest.raises(SafetyError, match="not finite for the observation at 17"):
         Policy(model, make_pipeline(), "0" * 12).predict_chunk(make_observation())
+
+
+def test_a_shipped_name_is_no_folder_that_happens_to_be_called_so(tmp_path, monkeypatch):
+    (tmp_path / "groot").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert (find_checkpoint("groot") / "config.json").is_file()
+    with pytest.raises(CheckpointError, match=r"'groot' lacks config\.json"):
+        find_checkpoint("./groot")
 
 
 def test_an_unknown_checkpoint_names_what_is_possible():

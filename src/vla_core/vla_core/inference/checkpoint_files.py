@@ -24,9 +24,9 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
     """Return the directory of a checkpoint.
 
     Args:
-        path_or_name: A path, the name of a shipped one, ``hf:owner/name[@revision]`` on the
-            Hugging Face hub, or ``untrained:<framework>``, which is built where it does not exist
-            yet.
+        path_or_name: The name of a shipped one, a path (``./groot`` for a folder that is called
+            so), ``hf:owner/name[@revision]`` on the Hugging Face hub, or
+            ``untrained:<framework>``, which is built where it does not exist yet.
         contract: The robot that an untrained one is built for; others do not need it.
 
     Raises:
@@ -37,10 +37,10 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
         return untrained_checkpoint(str(path_or_name), contract)
     if str(path_or_name).startswith(HUB):
         directory = download_checkpoint(str(path_or_name))
+    elif str(path_or_name) in shipped_checkpoints():
+        directory = _SHIPPED / path_or_name
     else:
         directory = Path(path_or_name)
-    if not directory.is_dir():
-        directory = _SHIPPED / directory
     if not directory.is_dir():
         shipped = ", ".join(map(repr, shipped_checkpoints())) or "none"
         raise CheckpointError(
