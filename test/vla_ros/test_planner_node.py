@@ -122,6 +122,28 @@ def test_plan_is_the_planner_s_for_the_policy_s_instruction_and_epoch(
     assert list(message.camera_names) == list(CONTRACT.cameras)
 
 
+def test_diagnostics_tell_rate_and_latency_of_the_plans(robot, planner_node, node, wait_until):
+    from diagnostic_msgs.msg import DiagnosticArray
+
+    from vla_ros.conversions import status_qos
+    from vla_ros.polled_subscription import PolledSubscription
+
+    arrays = PolledSubscription(node, DiagnosticArray, "/diagnostics", status_qos())
+
+    def inference():
+        robot.publish()
+        array = arrays.take()
+        reports = {report.name: report for report in array.status} if array else {}
+        report = reports.get("planner_node: inference")
+        values = {value.key: value.value for value in report.values} if report else {}
+        return values if values and report.message == "running" else None
+
+    values = wait_until(inference, "a report of plans")
+    assert float(values["rate [Hz]"]) > 0.0
+    assert float(values["latency, median [s]"]) > 0.0
+    assert values["device"] == "cpu"
+
+
 def test_policy_of_another_checkpoint_gets_no_plans_and_is_named(robot, planner_node, wait_until):
     robot.task.checkpoint_id = "other"
     wait_until(

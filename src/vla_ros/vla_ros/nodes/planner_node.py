@@ -19,6 +19,8 @@ from vla_core.processing.contract import load_contract
 from vla_core.processing.gaps import Gap
 from vla_core.types import Observation
 from vla_ros.conversions import command_qos, status_qos
+from vla_ros.diagnostics import Diagnostics, Measurements
+from vla_ros.inference_diagnostics import report_inference, report_observations
 from vla_ros.inference_report import InferenceReport
 from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.node_clock import NodeClock, steady_clock
@@ -40,7 +42,8 @@ _NEVER = threading.Event()
 class PlannerNode(ManagedNode[PlannerParameters]):
     """The planner as a lifecycle node; ``tick`` does its work.
 
-    Publishes ``latent_plan`` and ``~/status``; reads the cameras and ``policy_node/status``.
+    Publishes ``latent_plan``, ``~/status`` and diagnostics; reads the cameras and
+    ``policy_node/status``.
 
     Raises:
         ConfigError: A parameter is not valid.
@@ -58,7 +61,17 @@ class PlannerNode(ManagedNode[PlannerParameters]):
         self._tasks = PolledSubscription(self, PolicyStatus, "policy_node/status", status_qos())
         self._plans = self.create_publisher(LatentPlan, PLAN_TOPIC, command_qos())
         self._status = self.create_publisher(PolicyStatus, "~/status", status_qos())
+        self._latencies_s = Measurements()
         self.create_timer(_STATUS_PERIOD_S, self._publish_status, clock=steady_clock())
+        diagnostics = Diagnostics(self, self.parameters.contract)
+        diagnostics.add(
+            "inference",
+            lambda: report_inference(self._report, self._latencies_s, self._planner),
+        )
+        diagnostics.add(
+            "observations",
+            lambda: report_observations(self._report, self._receiver, self._now_ns()),
+        )
 
     def configure(self) -> None:
         """Load the contract and the planner, plan without consequences, subscribe.
@@ -165,6 +178,7 @@ class PlannerNode(ManagedNode[PlannerParameters]):
         end_ns = self._now_ns()
         report.sequence += 1
         report.latency_s = (end_ns - start_ns) * 1e-9
+        self._latencies_s.add(report.latency_s)
         self._plans.publish(
             latent_plan_message(
                 plan,

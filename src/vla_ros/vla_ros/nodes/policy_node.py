@@ -7,7 +7,6 @@ checkpoints in a third.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,7 +25,8 @@ from vla_core.errors import VLAError
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_ros.conversions import status_qos
 from vla_ros.cooperative import Pause
-from vla_ros.diagnostics import DiagnosticLevel, DiagnosticReport, Diagnostics
+from vla_ros.diagnostics import DiagnosticReport, Diagnostics
+from vla_ros.inference_diagnostics import report_inference, report_observations
 from vla_ros.inference_loop import InferenceLoop
 from vla_ros.instruction_goals import InstructionGoals
 from vla_ros.lifecycle_node import ManagedNode
@@ -39,13 +39,6 @@ if TYPE_CHECKING:
     from vla_core.inference.policy import Policy
 
 _STATUS_PERIOD_S = 0.5
-_LEVELS = {
-    PolicyStatus.UNCONFIGURED: DiagnosticLevel.OK,
-    PolicyStatus.IDLE: DiagnosticLevel.OK,
-    PolicyStatus.WAITING: DiagnosticLevel.WARN,
-    PolicyStatus.RUNNING: DiagnosticLevel.OK,
-    PolicyStatus.ERROR: DiagnosticLevel.ERROR,
-}
 
 
 class PolicyNode(ManagedNode[PolicyParameters]):
@@ -169,40 +162,15 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         feedback.joint_state_age = report.state_age_s
 
     def _report_inference(self) -> DiagnosticReport:
-        report, summary = self.loop.report, self.loop.latencies_s.summarize()
-        values: dict[str, object] = {
-            "rate [Hz]": summary.rate_hz,
-            "latency, median [s]": summary.median,
-            "latency, 99 % [s]": summary.p99,
-            "latency, largest [s]": summary.maximum,
+        report = report_inference(self.loop.report, self.loop.latencies_s, self.loop.policy)
+        more = {
             "delay from observation to execution [s]": self.loop.effect_delay_s,
-            "committed steps": report.committed_steps,
-            "sequence": report.sequence,
+            "committed steps": self.loop.report.committed_steps,
         }
-        policy = self.loop.policy
-        if policy is not None:
-            values["checkpoint"] = policy.checkpoint_id
-            values["device"] = policy.device
-            if policy.device.type == "cuda":
-                values.update(_gpu_memory())
-        return DiagnosticReport(_LEVELS[report.state], report.reason or "running", values)
+        return replace(report, values={**report.values, **more})
 
     def _report_observations(self) -> DiagnosticReport:
-        receiver = self.loop.receiver
-        if receiver is None:
-            return DiagnosticReport(DiagnosticLevel.OK, "not configured")
-        now_ns, report = self.loop.now_ns(), self.loop.report
-        ages = receiver.buffer.camera_ages_s(now_ns)
-        values: dict[str, object] = {f"age of {name} [s]": age for name, age in ages.items()}
-        values["age of joint states [s]"] = receiver.buffer.state_age_s(now_ns)
-        used = report.camera_ages_s.values()
-        values["camera skew [s]"] = max(used) - min(used) if used else math.nan
-        if report.state == PolicyStatus.WAITING:
-            return DiagnosticReport(DiagnosticLevel.WARN, report.reason, values)
-        if crowded := receiver.crowded_topics():
-            text = "; ".join(f"{count} nodes publish {topic}" for topic, count in crowded.items())
-            return DiagnosticReport(DiagnosticLevel.WARN, text, values)
-        return DiagnosticReport(DiagnosticLevel.OK, "no gap", values)
+        return report_observations(self.loop.report, self.loop.receiver, self.loop.now_ns())
 
     def apply(self, parameters: PolicyParameters) -> None:
         """Take parameters that were set; another instruction is followed."""
@@ -302,15 +270,6 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         if self.loop.policy is not acting:
             raise VLAError("the node was configured anew meanwhile; load it again.")
         return policy
-
-
-def _gpu_memory() -> dict[str, object]:
-    import torch
-
-    return {
-        "GPU memory, allocated [MiB]": torch.cuda.memory_allocated() / 2**20,
-        "GPU memory, reserved [MiB]": torch.cuda.memory_reserved() / 2**20,
-    }
 
 
 def main(args: list[str] | None = None) -> int:
