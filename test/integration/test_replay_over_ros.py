@@ -8,6 +8,7 @@ import pytest
 from rclpy.serialization import serialize_message
 from vla_msgs.msg import ActionChunk, PolicyStatus
 
+from vla_core.cli import main
 from vla_core.dataset.recording import Recording as ReadRecording
 from vla_core.evaluation.replay.recorded_answers import RecordedAnswers
 from vla_core.inference.policy import Policy
@@ -168,6 +169,17 @@ def test_difference_of_the_total_error_is_stated(metrics, output):
     assert row["online"] == metrics["error"]["total"]["rad"]["mae"] > 0.0
     assert row["difference"] == pytest.approx(row["online"] - row["offline"])
     assert "over ROS and without" in (output / "replay_node.log").read_text()
+
+
+def test_the_recorded_answers_can_be_judged_later_and_are_judged_the_same(
+    bag, output, metrics, tmp_path, capsys
+):
+    words = ["replay", str(bag), "--answers", str(output / "answers"), "--output", str(tmp_path)]
+    assert main([*words, "--worst", "0", "--no-mcap"]) == 0
+    again = json.loads((tmp_path / "metrics.json").read_text())
+    for entry in ("online", "error", "limiter", "sensitivity"):
+        assert again[entry] == metrics[entry]
+    assert "over ROS and without" in capsys.readouterr().out
 
 
 def test_policy_is_asked_what_the_recording_asks_in_its_episodes(answers):
