@@ -65,7 +65,8 @@ def _ticks(metrics: Mapping[str, Any]) -> Text:
     rate = metrics["robot"]["rate_hz"]
     text = Text(f"{ticks['answered']} control ticks at {rate:g} Hz answered", style="bold")
     if metrics.get("online"):
-        text = Text(f"{ticks['answered']} chunks in {ticks['total']} control ticks", style="bold")
+        asked = ticks["total"] - ticks["outside"]
+        text = Text(f"{ticks['answered']} chunks in {asked} control ticks", style="bold")
     text.append(f", {ticks['compared']} compared with the demonstrator", style="default")
     if ticks["gap"]:
         text.append(f", {ticks['gap']} without an observation: ", style="yellow")

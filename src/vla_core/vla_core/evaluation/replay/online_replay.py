@@ -93,7 +93,8 @@ class OnlineReplay(BagReplay):
         if tick.answer is None:
             span = self.span_ns
             is_played = span is None or span[0] <= tick.time_ns <= span[1]
-            return self._hear(tick) or ("asked" if is_played else "outside")
+            outcome = self._hear(tick) or "asked"
+            return outcome if is_played else "outside"
         self._enter(tick)
         if tick.episode is None or tick.observation is None:
             return "unseen"
