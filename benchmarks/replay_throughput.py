@@ -347,12 +347,10 @@ def main() -> None:
             f"{wall_s[name] / wall_s['vla_core']:4.1f} times vla_core's\n"
         )
     if args.checkpoint:
-        added = [
-            1.0 / (took[args.checkpoint] / took["vla_core"] - 1.0) for took in (cpu_s, wall_s)
-        ]
+        both, reading = cpu_s[args.checkpoint], cpu_s["vla_core"]
         sys.stdout.write(
-            f"decode, align and batch add {100 * added[0]:.0f} % of CPU to the inferences of "
-            f"{args.checkpoint}, {100 * added[1]:.0f} % in all\n"
+            f"decode, align and batch add {100 * reading / (both - reading):.0f} % of CPU to the "
+            f"inferences of {args.checkpoint}\n"
         )
 
 
