@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""SIGINT and SIGTERM end a node between two turns, and a second one does no harm."""
+"""SIGINT and SIGTERM end a node between two turns, and nothing of it outlives that."""
 
 import signal
 import subprocess
@@ -32,3 +32,36 @@ def test_a_second_ctrl_c_while_a_node_ends_is_no_failure(first):
     process.send_signal(signal.SIGINT)
     process.communicate("\n")
     assert process.returncode == 0
+
+
+FROZEN_NODE = """
+import gc
+from pathlib import Path
+from rclpy.lifecycle import LifecycleNode
+from vla_ros.stop_signal import StopSignal
+
+def num_sockets():
+    links = [link.readlink().name for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    udp = [line.split()[9] for line in Path("/proc/net/udp").read_text().splitlines()[1:]]
+    return sum(f"socket:[{inode}]" in links for inode in udp)
+
+def live():
+    with StopSignal([]):
+        node = LifecycleNode("node")
+        gc.collect()
+        gc.freeze()
+        assert num_sockets() > 0
+        node.destroy_node()
+
+live()
+gc.collect()  # as the interpreter does at its end
+print(num_sockets())
+"""
+
+
+def test_the_middleware_of_a_node_that_froze_its_objects_ends_before_the_process():
+    """Its threads would crash the end of the process if they were still there."""
+    result = subprocess.run(
+        [sys.executable, "-c", FROZEN_NODE], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "0\n"

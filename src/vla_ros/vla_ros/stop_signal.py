@@ -7,6 +7,7 @@ next publish fails and nothing can be closed in order.
 
 from __future__ import annotations
 
+import gc
 import signal
 from types import FrameType
 
@@ -51,6 +52,9 @@ class StopSignal:
         # turn the end of the process into a failure.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._dead_ports.close()
+        # What a node has frozen would never be freed, itself and its participant included: the
+        # middleware's threads would run into the end of the process, which now and then crashes.
+        gc.unfreeze()
 
     def _set(self, number: int, frame: FrameType | None) -> None:
         self.is_set = True
