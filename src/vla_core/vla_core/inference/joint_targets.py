@@ -157,19 +157,38 @@ class ActionReader:
         positions[:, self._is_gripper] = actions[:, len(END_EFFECTOR_COMPONENTS) :]
         joints = start[self._columns]
         lower, upper = self._lower[self._columns], self._upper[self._columns]
-        tool, rotation = self._chain.tool_pose(joints)
-        missed_m = missed_rad = 0.0
-        for step, action in enumerate(actions):
+        tools, rotations = self._tool_poses(actions, *self._chain.tool_pose(joints))
+        found = self._chain.solve(tools, rotations, joints, lower=lower, upper=upper)
+        misses_m, misses_rad = found.position_error.copy(), found.rotation_error.copy()
+        for step in np.flatnonzero((misses_m > _REACHED_M) | (misses_rad > _REACHED_RAD)):
+            # Nearer to where the step before ended, so that the arm does not change its posture.
+            seed = found.positions[step - 1] if step else joints
+            nearer = self._chain.solve(
+                tools[step], rotations[step], seed, lower=lower, upper=upper
+            )
+            found.positions[step] = nearer.positions
+            misses_m[step], misses_rad[step] = nearer.position_error, nearer.rotation_error
+        positions[:, self._columns] = found.positions
+        missed_m, missed_rad = float(misses_m.max()), float(misses_rad.max())
+        if missed_m <= _REACHED_M and missed_rad <= _REACHED_RAD:
+            return positions, 0.0, ""
+        excess = f"the tool stays {missed_m:.3f} m and {missed_rad:.3f} rad away from a pose"
+        return positions, missed_m, excess
+
+    def _tool_poses(
+        self,
+        actions: NDArray[np.float64],
+        tool: NDArray[np.float64],
+        rotation: NDArray[np.float64],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the position [K, 3] and rotation [K, 3, 3] of the tool after each step."""
+        tools, rotations = [], []
+        for action in actions:
             turn = rotation_from_vector(action[3:6])
             if self._action.delta_frame == "tool":
                 tool, rotation = tool + rotation @ action[:3], rotation @ turn
             else:
                 tool, rotation = tool + action[:3], turn @ rotation
-            solution = self._chain.solve(tool, rotation, joints, lower=lower, upper=upper)
-            joints = positions[step, self._columns] = solution.positions
-            missed_m = max(missed_m, solution.position_error)
-            missed_rad = max(missed_rad, solution.rotation_error)
-        if missed_m <= _REACHED_M and missed_rad <= _REACHED_RAD:
-            return positions, 0.0, ""
-        excess = f"the tool stays {missed_m:.3f} m and {missed_rad:.3f} rad away from a pose"
-        return positions, missed_m, excess
+            tools.append(tool)
+            rotations.append(rotation)
+        return np.stack(tools), np.stack(rotations)

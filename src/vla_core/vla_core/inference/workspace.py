@@ -87,15 +87,15 @@ class Workspace:
         if cut_m <= _TOLERANCE_M:
             return targets, 0.0
         pulled = targets.copy()
+        steps = np.flatnonzero(outside > _TOLERANCE_M)
+        joints = targets[np.ix_(steps, self._columns)]
         has_pose = len(self._chain.joints) >= _POSE_JOINTS
-        for step in np.flatnonzero(outside > _TOLERANCE_M):
-            joints = targets[step, self._columns]
-            solution = self._chain.solve(
-                np.clip(tools[step], *self._inner),
-                self._chain.tool_pose(joints)[1] if has_pose else None,
-                joints,
-                lower=self._joint_lower,
-                upper=self._joint_upper,
-            )
-            pulled[step, self._columns] = solution.positions
+        solution = self._chain.solve(
+            np.clip(tools[steps], *self._inner),
+            self._chain.tool_pose(joints)[1] if has_pose else None,
+            joints,
+            lower=self._joint_lower,
+            upper=self._joint_upper,
+        )
+        pulled[np.ix_(steps, self._columns)] = solution.positions
         return pulled, cut_m

@@ -31,17 +31,17 @@ _LEAST_DAMPING = 1e-6
 
 
 class InverseSolution(NamedTuple):
-    """Joints that bring the tool as close to a pose as was found.
+    """Joints that bring the tool as close to each pose as was found.
 
     Attributes:
-        positions: Joint positions, float64 [J].
-        position_error: Distance from the wanted position, m.
-        rotation_error: Angle from the wanted orientation, rad; 0 if none was wanted.
+        positions: Joint positions, float64 [..., J].
+        position_error: Distance from the wanted position, m, [...].
+        rotation_error: Angle from the wanted orientation, rad, [...]; 0 if none was wanted.
     """
 
     positions: NDArray[np.float64]
-    position_error: float
-    rotation_error: float
+    position_error: NDArray[np.float64]
+    rotation_error: NDArray[np.float64]
 
 
 class KinematicChain:
@@ -103,10 +103,10 @@ class KinematicChain:
         """Return where the tool is.
 
         Args:
-            positions: Joint positions, float64 [J].
+            positions: Joint positions, float64 [..., J].
 
         Returns:
-            Position in m, [3], and rotation matrix, [3, 3].
+            Position in m, [..., 3], and rotation matrix, [..., 3, 3].
 
         Raises:
             ShapeError: There is not one value per joint.
@@ -134,10 +134,10 @@ class KinematicChain:
         """Return the geometric Jacobian: velocity of the tool, then its turning, per joint.
 
         Args:
-            positions: Joint positions, float64 [J].
+            positions: Joint positions, float64 [..., J].
 
         Returns:
-            float64 [6, J], in axes of the base link.
+            float64 [..., 6, J], in axes of the base link.
 
         Raises:
             ShapeError: There is not one value per joint.
@@ -154,12 +154,12 @@ class KinematicChain:
         lower: NDArray[np.float64] | None = None,
         upper: NDArray[np.float64] | None = None,
     ) -> InverseSolution:
-        """Search the joint positions of a pose by damped least squares.
+        """Search the joint positions of poses by damped least squares, all at once.
 
         Args:
-            position: Wanted position of the tool, m, [3].
-            rotation: Wanted rotation matrix, [3, 3]; None leaves the orientation free.
-            seed: Joint positions where the search begins, [J]; it stays near.
+            position: Wanted positions of the tool, m, [..., 3].
+            rotation: Wanted rotation matrices, [..., 3, 3]; None leaves the orientation free.
+            seed: Joint positions where each search begins, [J] or [..., J]; it stays near.
             lower: Lowest joint positions, [J]; None for those of the URDF.
             upper: Highest joint positions, [J].
 
@@ -172,29 +172,35 @@ class KinematicChain:
         lower = self.lower if lower is None else lower
         upper = self.upper if upper is None else upper
         num_rows = 3 if rotation is None else 6
-        joints = np.minimum(np.maximum(seed, lower), upper)
-        best, best_error, stalled = joints, np.full(num_rows, np.inf), 0
+        batch = position.shape[:-1]
+        joints = np.clip(np.broadcast_to(seed, (*batch, seed.shape[-1])), lower, upper)
+        best, best_error = joints, np.full((*batch, num_rows), np.inf)
+        best_squared, stalled = np.full(batch, np.inf), np.zeros(batch, dtype=np.int64)
         for _ in range(_MAX_ITERATIONS):
             tool, tool_rotation, origins, axes = self._forward(joints)
-            error = np.empty(num_rows)
-            error[:3] = position - tool
+            error = np.empty((*batch, num_rows))
+            error[..., :3] = position - tool
             if rotation is not None:
-                error[3:] = vector_from_rotation(rotation @ tool_rotation.T)
-            squared = float(error @ error)
-            stalled = 0 if squared < 0.99 * float(best_error @ best_error) else stalled + 1
-            if squared < float(best_error @ best_error):
-                best, best_error = joints, error
-            if np.abs(error).max() <= _TOLERANCE or stalled > 3:
+                error[..., 3:] = vector_from_rotation(rotation @ tool_rotation.swapaxes(-1, -2))
+            squared = np.square(error).sum(axis=-1)
+            stalled = np.where(squared < 0.99 * best_squared, 0, stalled + 1)
+            is_better = (squared < best_squared)[..., None]
+            best = np.where(is_better, joints, best)
+            best_error = np.where(is_better, error, best_error)
+            best_squared = np.minimum(squared, best_squared)
+            if ((np.abs(best_error).max(axis=-1) <= _TOLERANCE) | (stalled > 3)).all():
                 break
-            jacobian = self._jacobian(tool, origins, axes)[:num_rows]
-            normal = jacobian.T @ jacobian
-            normal.flat[:: len(normal) + 1] += 0.5 * squared + _LEAST_DAMPING
-            step = np.linalg.solve(normal, jacobian.T @ error)
-            joints = np.minimum(np.maximum(joints + step, lower), upper)
+            jacobian = self._jacobian(tool, origins, axes)[..., :num_rows, :]
+            transposed = jacobian.swapaxes(-1, -2)
+            normal = transposed @ jacobian
+            damping = 0.5 * squared + _LEAST_DAMPING
+            normal += damping[..., None, None] * np.eye(normal.shape[-1])
+            step = np.linalg.solve(normal, transposed @ error[..., None])[..., 0]
+            joints = np.clip(joints + step, lower, upper)
         return InverseSolution(
             best,
-            float(np.linalg.norm(best_error[:3])),
-            float(np.linalg.norm(best_error[3:])),
+            np.linalg.norm(best_error[..., :3], axis=-1),
+            np.linalg.norm(best_error[..., 3:], axis=-1),
         )
 
     def _links(self, positions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -204,18 +210,18 @@ class KinematicChain:
         return frames + angles * self._slide if self._is_prismatic.any() else frames
 
     def _forward(self, positions: NDArray[np.float64]) -> tuple[NDArray[np.float64], ...]:
-        """Return tool position and rotation, and origin and axis of each joint, [J, 3] each."""
-        if positions.shape != (len(self.joints),):
+        """Return tool position and rotation, and origin and axis of each joint, [..., J, 3]."""
+        if positions.shape[-1:] != (len(self.joints),):
             raise ShapeError(
-                f"positions must be [{len(self.joints)}], one per joint of "
+                f"positions must be [..., {len(self.joints)}], one per joint of "
                 f"{', '.join(self.joints)}, got {list(positions.shape)}."
             )
-        frames = self._links(positions)
-        for joint in range(1, len(frames)):
-            frames[joint] = frames[joint - 1] @ frames[joint]
-        tool = frames[-1] @ self._tool
-        axes = np.matmul(frames[:, :3, :3], self._axes)[:, :, 0]
-        return tool[:3, 3], tool[:3, :3], frames[:, :3, 3], axes
+        frames = self._links(positions)  # [..., J, 4, 4]
+        for joint in range(1, len(self.joints)):
+            frames[..., joint, :, :] = frames[..., joint - 1, :, :] @ frames[..., joint, :, :]
+        tool = frames[..., -1, :, :] @ self._tool
+        axes = np.matmul(frames[..., :3, :3], self._axes)[..., 0]
+        return tool[..., :3, 3], tool[..., :3, :3], frames[..., :3, 3], axes
 
     def _jacobian(
         self,
@@ -223,16 +229,17 @@ class KinematicChain:
         origins: NDArray[np.float64],
         axes: NDArray[np.float64],
     ) -> NDArray[np.float64]:
-        jacobian = np.empty((6, len(self.joints)))
-        arms = tool - origins
+        jacobian = np.empty((*tool.shape[:-1], 6, len(self.joints)))
+        arms = tool[..., None, :] - origins
         # Written out: np.cross takes ten times as long for a handful of vectors.
-        jacobian[0] = axes[:, 1] * arms[:, 2] - axes[:, 2] * arms[:, 1]
-        jacobian[1] = axes[:, 2] * arms[:, 0] - axes[:, 0] * arms[:, 2]
-        jacobian[2] = axes[:, 0] * arms[:, 1] - axes[:, 1] * arms[:, 0]
-        jacobian[3:] = axes.T
+        jacobian[..., 0, :] = axes[..., 1] * arms[..., 2] - axes[..., 2] * arms[..., 1]
+        jacobian[..., 1, :] = axes[..., 2] * arms[..., 0] - axes[..., 0] * arms[..., 2]
+        jacobian[..., 2, :] = axes[..., 0] * arms[..., 1] - axes[..., 1] * arms[..., 0]
+        jacobian[..., 3:, :] = axes.swapaxes(-1, -2)
         if self._is_prismatic.any():
-            jacobian[:3, self._is_prismatic] = axes[self._is_prismatic].T
-            jacobian[3:, self._is_prismatic] = 0.0
+            slides = axes[..., self._is_prismatic, :].swapaxes(-1, -2)
+            jacobian[..., :3, self._is_prismatic] = slides
+            jacobian[..., 3:, self._is_prismatic] = 0.0
         return jacobian
 
 
@@ -270,21 +277,29 @@ def rotation_from_vector(vector: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def vector_from_rotation(rotation: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the rotation vector [3] of a matrix, rad; its length is at most pi."""
-    skew = 0.5 * np.array(
-        [
-            rotation[2, 1] - rotation[1, 2],
-            rotation[0, 2] - rotation[2, 0],
-            rotation[1, 0] - rotation[0, 1],
-        ]
+    """Return the rotation vectors [..., 3] of matrices, rad; their length is at most pi."""
+    skew = 0.5 * np.stack(
+        (
+            rotation[..., 2, 1] - rotation[..., 1, 2],
+            rotation[..., 0, 2] - rotation[..., 2, 0],
+            rotation[..., 1, 0] - rotation[..., 0, 1],
+        ),
+        axis=-1,
     )
-    sine = float(np.sqrt(skew @ skew))
-    cosine = 0.5 * (float(np.trace(rotation)) - 1.0)
-    if sine > 1e-6:
-        return skew * (np.arctan2(sine, cosine) / sine)
-    if cosine > 0.0:
-        return skew
-    # Half a turn, or nearly: what is antisymmetric vanishes, and the rest is the axis squared.
+    sine = np.sqrt(np.square(skew).sum(axis=-1))
+    cosine = 0.5 * (rotation.trace(axis1=-2, axis2=-1) - 1.0)
+    is_turn = sine > 1e-6
+    scale = np.where(is_turn, np.arctan2(sine, cosine) / np.where(is_turn, sine, 1.0), 1.0)
+    vector: NDArray[np.float64] = skew * scale[..., None]
+    for index in map(tuple, np.argwhere(~is_turn & (cosine <= 0.0))):
+        vector[index] = _half_turn(rotation[index], skew[index])
+    return vector
+
+
+def _half_turn(rotation: NDArray[np.float64], skew: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the vector of half a turn, or nearly; the matrix is symmetric but for its noise."""
+    # What is antisymmetric vanishes, and the rest is the axis squared.
+    sine, cosine = float(np.sqrt(skew @ skew)), 0.5 * (float(np.trace(rotation)) - 1.0)
     columns = 0.5 * (rotation + rotation.T) - cosine * np.eye(3)
     axis = columns[:, int(np.argmax(np.diag(columns)))]
     axis = axis / np.linalg.norm(axis)
