@@ -16,9 +16,21 @@ os.environ.setdefault("MUJOCO_GL", "egl")
 # Several processes test at a time, and the models are too small for several threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# A shell's background job ignores SIGINT, and so would every process that a test interrupts.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def heed_ctrl_c():
+    """Have this process heed SIGINT: whoever ignores it passes that on to all that it starts."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+heed_ctrl_c()  # a shell's background job does not
+
+
+@pytest.fixture(autouse=True)
+def _heed_ctrl_c():
+    yield
+    heed_ctrl_c()  # nor does a node that has ended
+
 
 ALLOWED_SKIPS = (
     r"could not import '(cv_bridge|launch|launch_ros|launch_testing|rosbag2_py)'",

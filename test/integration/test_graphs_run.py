@@ -91,8 +91,8 @@ def test_graph_runs_under_the_supervisor_with_no_arguments(name, listening):
 
 
 def test_act_moves_two_arms_at_once(listening):
-    """`vla up act robot:=sim_bimanual`."""
-    nodes = get_graph("act").nodes({"robot": "sim_bimanual"})
+    """`vla up act robot:=sim_bimanual checkpoint:=act_hand_over`."""
+    nodes = get_graph("act").nodes({"robot": "sim_bimanual", "checkpoint": "act_hand_over"})
     run_under_the_supervisor(nodes, load_contract("sim_bimanual"), listening)
 
 

@@ -118,18 +118,26 @@ class InferenceLoop:
         with self._lock:
             return self._instruction, self._epoch
 
-    def inherited_instruction(self) -> str | None:
-        """Return what a policy was following that died without a word; None if none did.
+    def succeed(self) -> str | None:
+        """Come after a policy that died without a word, if one did.
 
         Whoever commands the arm remembers it.
+
+        Returns:
+            What it was following; None if there was none.
         """
         deadline = time.monotonic() + _STATUS_WAIT_S
         while (now := time.monotonic()) < deadline:
             if now > self._heard_since + _DISCOVERY_S and self._executions.num_publishers == 0:
                 break
             status = self._executions.take()
+            if status is not None and status.policy_epoch > 0:
+                with self._lock:
+                    # Its epochs may have outrun the clock that they began with.
+                    self._epoch = max(self._epoch, int(status.policy_epoch))
+                return str(status.policy_instruction)
             if status is not None:
-                return str(status.policy_instruction) if status.policy_epoch > 0 else None
+                return None
             time.sleep(0.01)
         return None
 

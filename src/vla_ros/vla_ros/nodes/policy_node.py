@@ -180,9 +180,9 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self.loop.follow(parameters.instruction)
 
     def _take_up_task(self) -> None:
+        instruction = self.loop.succeed()
         if self.loop.task()[0] != self._first_instruction:
             return  # it was given another one meanwhile
-        instruction = self.loop.inherited_instruction()
         if instruction is not None and instruction != self._first_instruction:
             self.get_logger().warning(
                 "a policy before this one has died; its instruction is taken up instead of the "
