@@ -42,8 +42,9 @@ _IDLE_PERIOD_S = 0.02
 # Statuses that may come during a long inference; the first one of a chunk must not be lost.
 _STATUS_DEPTH = 1000
 _STATUS_WAIT_S = 1.0
-# In which a new subscription finds those who publish.
-_DISCOVERY_S = 0.5
+# In which a new subscription finds those who publish: Fast DDS announces a participant every 3 s,
+# and the first announcements may be lost where its predecessor was killed.
+_DISCOVERY_S = 4.0
 
 
 class InferenceLoop:
@@ -126,10 +127,11 @@ class InferenceLoop:
         Returns:
             What it was following; None if there was none.
         """
-        deadline = time.monotonic() + _STATUS_WAIT_S
+        deadline = self._heard_since + _DISCOVERY_S
+        is_found = False
         while (now := time.monotonic()) < deadline:
-            if now > self._heard_since + _DISCOVERY_S and self._executions.num_publishers == 0:
-                break
+            if not is_found and self._executions.num_publishers > 0:
+                is_found, deadline = True, now + _STATUS_WAIT_S
             status = self._executions.take()
             if status is not None and status.policy_epoch > 0:
                 with self._lock:
