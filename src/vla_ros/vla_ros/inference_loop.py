@@ -127,21 +127,20 @@ class InferenceLoop:
         Returns:
             What it was following; None if there was none.
         """
-        deadline = self._heard_since + _DISCOVERY_S
-        is_found = False
-        while (now := time.monotonic()) < deadline:
-            if not is_found and self._executions.num_publishers > 0:
-                is_found, deadline = True, now + _STATUS_WAIT_S
+        discovery_ends = max(time.monotonic(), self._heard_since + _DISCOVERY_S)
+        while True:
             status = self._executions.take()
-            if status is not None and status.policy_epoch > 0:
+            if status is not None:
+                if status.policy_epoch == 0:
+                    return None
                 with self._lock:
                     # Its epochs may have outrun the clock that they began with.
                     self._epoch = max(self._epoch, int(status.policy_epoch))
                 return str(status.policy_instruction)
-            if status is not None:
+            patience_s = _STATUS_WAIT_S if self._executions.num_publishers > 0 else 0.0
+            if time.monotonic() >= discovery_ends + patience_s:
                 return None
             time.sleep(0.01)
-        return None
 
     def _hear_executions(self) -> PolledSubscription[CommandStatus]:
         self._executions_topic = self._parameters().command_status_topic
