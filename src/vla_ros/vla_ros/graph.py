@@ -17,6 +17,9 @@ from vla_core.errors import ConfigError
 
 PACKAGE = "vla_ros"
 
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+"""With more threads one busy neighbour stalls every OpenMP barrier of the inference."""
+
 EXIT_CONFIGURATION = 78
 """Exit status of a node that cannot run as it is configured; starting it again is pointless."""
 
@@ -83,6 +86,20 @@ class GraphArgument:
     description: str
     default: str
     choices: tuple[str, ...] = ()
+
+
+DEVICE = GraphArgument(
+    name="device",
+    description="Where the inference runs; auto: CUDA where there is one.",
+    default="cpu",
+    choices=("cpu", "cuda", "auto"),
+)
+LOG_LEVEL = GraphArgument(
+    name="log_level",
+    description="Lowest severity that the nodes log.",
+    default="info",
+    choices=("debug", "info", "warn", "error", "fatal"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,3 +189,41 @@ def graph_environment() -> dict[str, str]:
         "FASTRTPS_DEFAULT_PROFILES_FILE": profile,  # its name in Humble
     }
     return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+
+def graph_node(
+    name: str,
+    values: Mapping[str, str],
+    parameters: Mapping[str, ParameterValue],
+    *,
+    environment: Mapping[str, str] | None = None,
+    on_exit: OnExit = "stop",
+    stop_s: float = 5.0,
+) -> NodeSpec:
+    """Return a node of this package, as the arguments that every graph has want it.
+
+    Args:
+        name: Executable and name of the node, and of its file in config/.
+        values: Arguments of the graph, with ``namespace``, ``log_level`` and ``parameters``.
+        parameters: Values that win over the files.
+        environment: Variables beside those of every node.
+        on_exit: What the graph does when the node ends by itself.
+        stop_s: How long it may take to end when it is asked to [s].
+
+    Raises:
+        ConfigError: The file that ``parameters`` names is missing.
+    """
+    shipped, more = str(find_config(f"{name}.param.yaml")), values["parameters"]
+    if more and not Path(more).is_file():
+        raise ConfigError(f"parameters: {more!r} is not a file; give the path of a YAML file.")
+    return NodeSpec(
+        executable=name,
+        name=name,
+        namespace=values["namespace"],
+        parameter_files=(shipped, more) if more else (shipped,),
+        parameters=parameters,
+        environment={**graph_environment(), **(environment or {})},
+        log_level=values["log_level"],
+        on_exit=on_exit,
+        stop_s=stop_s,
+    )

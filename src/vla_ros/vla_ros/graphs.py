@@ -10,24 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
-from vla_core.errors import ConfigError, UnknownNameError
+from vla_core.errors import UnknownNameError
 from vla_core.processing.contract import available_contracts, load_contract
 from vla_core.sim.tasks import AUTO_TASK, TASKS, find_tasks
 from vla_ros.graph import (
+    DEVICE,
+    LOG_LEVEL,
+    ONE_THREAD,
     GraphArgument,
     GraphSpec,
     NodeSpec,
     OnExit,
     ParameterValue,
-    find_config,
-    graph_environment,
+    graph_node,
 )
 from vla_ros.replay_graph import replay_graph
-
-# With more threads one busy neighbour stalls every OpenMP barrier of the inference.
-_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 def available_graphs() -> tuple[str, ...]:
@@ -54,24 +52,27 @@ def _build(has_tiers: bool, values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
         has_tiers: Whether the policy is Helix in three processes.
         values: The value of every argument.
     """
-    model = {"checkpoint": values["checkpoint"], "device": values["device"]}
-    policy: dict[str, ParameterValue] = {**model, "instruction": values["instruction"]}
-    command: dict[str, ParameterValue] = {"dry_run": _DRY_RUN[values["dry_run"]]}
-    sim: dict[str, ParameterValue] = {"task": values["task"]}
+    robot: dict[str, ParameterValue] = {"contract": values["robot"]}
+    model = {**robot, "checkpoint": values["checkpoint"], "device": values["device"]}
+    policy = {**model, "instruction": values["instruction"]}
+    command = {**robot, "dry_run": _DRY_RUN[values["dry_run"]]}
+    sim = {**robot, "task": values["task"]}
+    node = partial(graph_node, values=values)
+    inference = partial(node, environment=ONE_THREAD, on_exit="respawn")
     nodes = []
     if has_tiers:
         policy.update(follows_plans=True, max_inference_rate_hz=_HELIX_POLICY_RATE_HZ)
         command.update(motor_checkpoint=values["checkpoint"])
         sim.update(_HELIX_SIM)
-        nodes.append(_node("planner_node", values, model, _ONE_THREAD, "respawn"))
-    nodes.append(_node("policy_node", values, policy, _ONE_THREAD, "respawn"))
+        nodes.append(inference("planner_node", parameters=model))
+    nodes.append(inference("policy_node", parameters=policy))
     on_exit: OnExit = "respawn" if has_tiers else "stop"  # each tier may fail and return alone
-    nodes.append(_node("command_node", values, command, _ONE_THREAD, on_exit))
+    nodes.append(node("command_node", parameters=command, environment=ONE_THREAD, on_exit=on_exit))
     if _is_simulated(values):
         gl = {"MUJOCO_GL": os.environ.get("MUJOCO_GL", "egl")}
-        nodes.insert(0, _node("sim_robot_node", values, sim, gl))
+        nodes.insert(0, node("sim_robot_node", parameters=sim, environment=gl))
     if values["record"]:
-        nodes.append(_recorder(values))
+        nodes.append(node("recorder_node", parameters={"path": values["record"]}))
     return tuple(nodes)
 
 
@@ -79,45 +80,6 @@ def _is_simulated(values: Mapping[str, str]) -> bool:
     if values["robot_sim"] != "auto":
         return values["robot_sim"] == "true"
     return bool(find_tasks(load_contract(values["robot"]).state.joints))
-
-
-def _node(
-    name: str,
-    values: Mapping[str, str],
-    parameters: Mapping[str, ParameterValue],
-    environment: Mapping[str, str],
-    on_exit: OnExit = "stop",
-) -> NodeSpec:
-    return NodeSpec(
-        executable=name,
-        name=name,
-        namespace=values["namespace"],
-        parameter_files=_parameter_files(name, values),
-        parameters={"contract": values["robot"], **parameters},
-        environment={**graph_environment(), **environment},
-        log_level=values["log_level"],
-        on_exit=on_exit,
-    )
-
-
-def _parameter_files(name: str, values: Mapping[str, str]) -> tuple[str, ...]:
-    shipped, more = str(find_config(f"{name}.param.yaml")), values["parameters"]
-    if more and not Path(more).is_file():
-        raise ConfigError(f"parameters: {more!r} is not a file; give the path of a YAML file.")
-    return (shipped, more) if more else (shipped,)
-
-
-def _recorder(values: Mapping[str, str]) -> NodeSpec:
-    name = "recorder_node"
-    return NodeSpec(
-        executable=name,
-        name=name,
-        namespace=values["namespace"],
-        parameter_files=_parameter_files(name, values),
-        parameters={"path": values["record"]},
-        environment=graph_environment(),
-        log_level=values["log_level"],
-    )
 
 
 # A parameter of true or false could not leave it to the contract.
@@ -169,23 +131,13 @@ def _arguments(framework: str, checkpoint: str, robot: str) -> tuple[GraphArgume
             "policy_node/set_instruction is called.",
             default="pick up the red block",
         ),
-        GraphArgument(
-            name="device",
-            description="Where the inference runs; auto: CUDA where there is one.",
-            default="cpu",
-            choices=("cpu", "cuda", "auto"),
-        ),
+        DEVICE,
         GraphArgument(
             name="namespace",
             description="Namespace of all nodes and topics, for more than one robot.",
             default="",
         ),
-        GraphArgument(
-            name="log_level",
-            description="Lowest severity that the nodes log.",
-            default="info",
-            choices=("debug", "info", "warn", "error", "fatal"),
-        ),
+        LOG_LEVEL,
         GraphArgument(
             name="parameters",
             description="YAML file with more parameters of any of the nodes, such as those that "

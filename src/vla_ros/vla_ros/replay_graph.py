@@ -8,12 +8,16 @@ from pathlib import Path
 
 from vla_core.errors import ConfigError
 from vla_ros.graph import (
+    DEVICE,
+    LOG_LEVEL,
+    ONE_THREAD,
     GraphArgument,
     GraphSpec,
     NodeSpec,
+    OnExit,
     ParameterValue,
-    find_config,
     graph_environment,
+    graph_node,
 )
 from vla_ros.node_process import find_executable
 
@@ -61,27 +65,21 @@ def _build(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
 
 
 def _node(
-    name: str, values: Mapping[str, str], parameters: Mapping[str, ParameterValue], **how: object
+    name: str,
+    values: Mapping[str, str],
+    parameters: Mapping[str, ParameterValue],
+    *,
+    on_exit: OnExit = "stop",
+    stop_s: float = 5.0,
 ) -> NodeSpec:
-    files = [str(find_config(f"{name}.param.yaml"))]
-    if more := values["parameters"]:
-        if not Path(more).is_file():
-            raise ConfigError(f"parameters: {more!r} is not a file; give the path of a YAML file.")
-        files.append(more)
-    is_timed = name != "player_node"
-    return NodeSpec(
-        executable=name,
-        name=name,
-        namespace=values["namespace"],
-        parameter_files=tuple(files),
-        parameters={
-            "contract": values["robot"],
-            **parameters,
-            **({"use_sim_time": True} if is_timed else {}),
-        },
-        environment={**graph_environment(), "OMP_NUM_THREADS": "1"},
-        log_level=values["log_level"],
-        **how,  # type: ignore[arg-type]
+    clock = {} if name == "player_node" else {"use_sim_time": True}
+    return graph_node(
+        name,
+        values,
+        {"contract": values["robot"], **parameters, **clock},
+        environment=ONE_THREAD,
+        on_exit=on_exit,
+        stop_s=stop_s,
     )
 
 
@@ -217,23 +215,13 @@ _ARGUMENTS = (
         default="true",
         choices=("true", "false"),
     ),
-    GraphArgument(
-        name="device",
-        description="Where the inference runs; auto: CUDA where there is one.",
-        default="cpu",
-        choices=("cpu", "cuda", "auto"),
-    ),
+    DEVICE,
     GraphArgument(
         name="namespace",
         description="Namespace of all nodes and topics.",
         default="",
     ),
-    GraphArgument(
-        name="log_level",
-        description="Lowest severity that the nodes log.",
-        default="info",
-        choices=("debug", "info", "warn", "error", "fatal"),
-    ),
+    LOG_LEVEL,
     GraphArgument(
         name="parameters",
         description="YAML file with more parameters of any of the nodes; arguments win. Empty: "
