@@ -97,6 +97,49 @@ def test_a_controller_that_follows_is_not_reported(output, motion, make_node, sp
     assert run(output, motion, controller, spin, spin_until, [None] * 100) == []
 
 
+REPLACEMENT = "allow_trajectory_replacement"
+
+
+@pytest.fixture
+def is_warned(output, spin):
+    """Return whether the operator is told to switch the replacement of trajectories off."""
+
+    def look():
+        spin()
+        output.poll()
+        return any(f"set its parameter {REPLACEMENT} to false" in p for p in output.problems())
+
+    return look
+
+
+def test_a_controller_that_replaces_trajectories_is_reported_until_it_does_not(
+    output, make_node, is_warned, spin_until, monkeypatch
+):
+    from rclpy.parameter import Parameter
+
+    from vla_ros.outputs import base
+
+    controller = make_node("arm")
+    controller.declare_parameter(REPLACEMENT, True)
+    spin_until(is_warned, "the warning")
+    assert "arm starts each trajectory anew" in output.problems()[0]
+    monkeypatch.setattr(base, "_PROBLEM_LASTS_S", 0.1)
+    controller.set_parameters([Parameter(REPLACEMENT, value=False)])
+    spin_until(lambda: not is_warned(), "the end of the warning")
+
+
+@pytest.mark.parametrize("parameters", [{REPLACEMENT: False}, {"interpolation_method": "splines"}])
+def test_a_controller_that_keeps_to_a_trajectory_or_cannot_but_do_so_is_right(
+    output, make_node, is_warned, spin_until, parameters
+):
+    controller = make_node("arm")
+    for name, value in parameters.items():
+        controller.declare_parameter(name, value)
+    asked = output._replacement._parameters
+    spin_until(lambda: is_warned() or asked.has_answered, "the answer")
+    assert output.problems() == ()
+
+
 def test_joints_of_two_equal_arms_go_out_without_their_prefixes(node, build, motion, spin_until):
     from trajectory_msgs.msg import JointTrajectory
 

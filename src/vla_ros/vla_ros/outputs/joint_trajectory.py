@@ -22,6 +22,7 @@ from vla_core.inference.motion import COMMIT_S
 from vla_ros.conversions import command_qos, joint_trajectory_message
 from vla_ros.outputs.base import Command, CommandOutput
 from vla_ros.outputs.reference_watch import ReferenceWatch
+from vla_ros.outputs.replacement_check import ReplacementCheck
 
 # The controller may start later than this node and is found some time after that.
 _POLLS_ALONE = 15
@@ -54,19 +55,25 @@ class TrajectoryOutput(CommandOutput):
         super().__init__(node, target, joints, every_joint)
         self.period_s = period_s
         self._watch = ReferenceWatch(node, target, joints, period_s)
+        controller = self._watch.controller
+        self._replacement = ReplacementCheck(node, controller) if controller else None
 
     def send(self, command: Command) -> None:
         """Remember where the arm is told to be."""
         self._watch.sent(command.now_ns, command.position[self.columns])
 
     def poll(self) -> None:
-        """Look where the controller's reference is."""
+        """Look where the controller's reference is, and how it is set up."""
         if problem := self._watch.find_problem():
+            self.report(problem)
+        if self._replacement is not None and (problem := self._replacement.find_problem()):
             self.report(problem)
 
     def destroy(self) -> None:
-        """Destroy the subscription."""
+        """Destroy subscription and client."""
         self._watch.destroy()
+        if self._replacement is not None:
+            self._replacement.destroy()
 
 
 class JointTrajectoryOutput(TrajectoryOutput):

@@ -12,6 +12,7 @@ from rcl_interfaces.srv import GetParameters
 from rclpy.node import Node
 
 _FIELDS = {
+    ParameterType.PARAMETER_BOOL: "bool_value",
     ParameterType.PARAMETER_DOUBLE: "double_value",
     ParameterType.PARAMETER_STRING: "string_value",
     ParameterType.PARAMETER_STRING_ARRAY: "string_array_value",
@@ -24,7 +25,8 @@ class RemoteParameters:
     Args:
         node: Node that asks.
         target: Name of the node that is asked.
-        names: Parameters; those of another type than number, text or list of texts are left out.
+        names: Parameters; those of another type than flag, number, text or list of texts are left
+            out.
         patience_s: How long the other node may take to appear before it counts as absent.
 
     Attributes:
@@ -56,6 +58,10 @@ class RemoteParameters:
             self._is_asked = True
             future = self._client.call_async(GetParameters.Request(names=self._names))
             future.add_done_callback(lambda done: self._on_answer(done.result()))
+
+    def ask_again(self) -> None:
+        """Have the next poll ask anew; until it is answered the values are the old ones."""
+        self._is_asked = False
 
     def _on_answer(self, response: GetParameters.Response) -> None:
         # A node answers with nothing at all when it lacks one of the parameters.
