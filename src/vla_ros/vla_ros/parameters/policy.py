@@ -6,25 +6,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vla_ros.parameters.declaration import ManagedParameters, parameter
+from vla_ros.parameters.declaration import parameter
+from vla_ros.parameters.inference import InferenceParameters
 
 
 @dataclass(frozen=True)
-class PolicyParameters(ManagedParameters):
+class PolicyParameters(InferenceParameters):
     """Parameters of policy_node."""
 
     NODE: ClassVar[str] = "policy_node"
 
-    contract: str = parameter(
-        "Robot contract, a name of config/robots or a path; the checkpoint must fit it.",
-    )
     checkpoint: str = parameter(
         "Checkpoint, a shipped name or the path of a folder.",
         instead="call ~/load_checkpoint",
-    )
-    device: str = parameter(
-        "Where to infer; auto takes CUDA where there is one.",
-        choices=("cpu", "cuda", "auto"),
     )
     instruction: str = parameter(
         "What the robot is asked to do; empty: idle until another instruction comes.",
@@ -35,11 +29,6 @@ class PolicyParameters(ManagedParameters):
         minimum=0.1,
         maximum=100.0,
         changes="always",
-    )
-    num_threads: int = parameter(
-        "Threads of the inference.",
-        minimum=1,
-        maximum=64,
     )
     follows_plans: bool = parameter(
         "Whether planner_node makes the plans: the checkpoint is Helix's, and only its policy is "
@@ -63,19 +52,6 @@ class PolicyParameters(ManagedParameters):
     frame_wait_s: float = parameter(
         "How long an inference waits for a new frame of the first camera before it takes one "
         "that is already there [s]; 0 takes what is there.",
-        minimum=0.0,
-        maximum=1.0,
-        changes="always",
-    )
-    camera_wait_s: float = parameter(
-        "How long an inference then waits for the other cameras to deliver a frame that is not "
-        "older [s].",
-        minimum=0.0,
-        maximum=1.0,
-        changes="always",
-    )
-    camera_skew_s: float = parameter(
-        "Difference of stamps up to which two frames count as equally old [s].",
         minimum=0.0,
         maximum=1.0,
         changes="always",
