@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from vla_ros.dead_ports import remove_dead_ports
+from vla_ros.private_domain import private_domain
 
 pytestmark = pytest.mark.ros
 
@@ -59,9 +60,22 @@ def test_ports_of_a_killed_process_are_not_taken_again_and_are_removed_at_last(
     killed.wait()
     receiver = start_receiver()
     assert ports(ros_domain) > dead
-    remove_dead_ports(ros_domain)
-    assert ports(ros_domain) > dead, "they are held while somebody might take them"
+    assert not remove_dead_ports(ros_domain)
+    assert ports(ros_domain) > dead, "they stay while somebody is there"
     receiver.communicate("\n")
     assert receiver.returncode == 0
-    remove_dead_ports(ros_domain)
+    assert remove_dead_ports(ros_domain)
     assert not ports(ros_domain)
+
+
+def test_a_domain_is_nobodys_while_a_participant_is_in_it(ros_domain):
+    import rclpy
+
+    context = rclpy.Context()
+    with private_domain() as domain:
+        rclpy.init(args=[], context=context, domain_id=domain)
+        staying = rclpy.create_node("staying", context=context)
+    with private_domain() as other:
+        assert other not in (domain, ros_domain)
+    staying.destroy_node()
+    context.try_shutdown()

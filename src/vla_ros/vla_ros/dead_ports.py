@@ -39,20 +39,27 @@ def avoid_dead_ports() -> ExitStack:
     return held
 
 
-def remove_dead_ports(domain: int) -> None:
-    """Remove the dead ports of a domain that nobody is in.
+def remove_dead_ports(domain: int) -> bool:
+    """Remove the dead ports of a domain unless somebody is in it.
 
-    A mutex that its owner died with would keep the next participants from hearing each other.
+    A mutex that its owner died with would keep the next participants from hearing each other. And
+    whoever is in it may have opened a dead port, which all participants of its process, also those
+    to come, would go on using after it is removed.
+
+    Returns:
+        Whether nobody is in the domain.
     """
-    for paths in _ports(domain).values():
-        locks = [_try_lock(path) for path in paths if path.name.endswith(_LOCKS)]
-        if None not in locks:
-            for path in paths:
-                with suppress(OSError):  # another user's
-                    path.unlink()
-        for lock in locks:
-            if lock is not None:
-                lock.close()
+    paths = [path for files in _ports(domain).values() for path in files]
+    locks = [_try_lock(path) for path in paths if path.name.endswith(_LOCKS)]
+    is_empty = None not in locks
+    if is_empty:
+        for path in paths:
+            with suppress(OSError):  # another user's
+                path.unlink()
+    for lock in locks:
+        if lock is not None:
+            lock.close()
+    return is_empty
 
 
 def _ports(domain: int) -> dict[str, list[Path]]:

@@ -36,7 +36,9 @@ def private_domain() -> Iterator[int]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
-            remove_dead_ports(domain)
+            # Somebody else's, or of this process from before, which is still to be freed.
+            if not remove_dead_ports(domain):
+                continue
             with _environment(
                 ROS_DOMAIN_ID=str(domain), ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST"
             ):
