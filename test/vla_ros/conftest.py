@@ -359,13 +359,16 @@ def observed_robot(node):
 
 
 @pytest.fixture
-def start_policy(ros_domain, untrained_checkpoint):
+def start_policy(ros_domain, untrained_checkpoint, monkeypatch):
     """Start policy_node in this process, spun by a thread."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
 
+    from vla_ros import inference_loop
     from vla_ros.nodes.policy_node import PolicyNode
 
+    # No policy was before it that it could come after.
+    monkeypatch.setattr(inference_loop, "_DISCOVERY_S", 0.0)
     started = []
 
     def start(is_active=True, **parameters):

@@ -251,14 +251,15 @@ class Arm:
         stop = itertools.takewhile(lambda t: t.mode == CommandStatus.STOPPING, ticks[first:])
         return [ticks[first - 1], *stop]
 
-    def assert_stops(self, because, *, withdrawn=False):
+    def assert_stops(self, because, *, undo=None, redo=None):
         """The arm decelerates to rest, for a reason that it tells; return the ticks of the stop.
 
         Where a busy machine had stopped the arm for another reason, it is tried again.
 
         Args:
             because: Part of the reason.
-            withdrawn: Whether the instruction was withdrawn.
+            undo: Ends the fault, so that the arm moves again; None: the messages are spoilt.
+            redo: Begins it again.
         """
         from vla_msgs.msg import CommandStatus
 
@@ -267,11 +268,11 @@ class Arm:
             if ticks is not None or self.robot is None:
                 break
             spoil, self.robot.spoil = self.robot.spoil, unspoilt
-            if withdrawn:
-                self.say(TASK)
+            if undo is not None:
+                undo()
             self.wait_for_motion()
-            if withdrawn:
-                self.say("")
+            if redo is not None:
+                redo()
             self.robot.spoil = spoil
             ticks = self.stop(because)
         assert ticks is not None, f"the arm was at rest before: {because}"
@@ -284,7 +285,7 @@ class Arm:
         assert np.all(np.diff(speeds, axis=0) <= 1e-9)
         return ticks
 
-    def assert_stops_in_time(self, because, *, age="chunk_age"):
+    def assert_stops_in_time(self, because, *, age="chunk_age", undo=None, redo=None):
         """Deceleration begins within two periods of the age limit.
 
         Ticks that a busy machine has skipped do not count: that plan's tail decelerates.
@@ -292,8 +293,10 @@ class Arm:
         Args:
             because: Part of the reason.
             age: Field of the command status whose limit counts.
+            undo: As of `assert_stops`.
+            redo: As of `assert_stops`.
         """
-        before, stop = self.assert_stops(because)[:2]
+        before, stop = self.assert_stops(because, undo=undo, redo=redo)[:2]
         part = self.contract.state if age == "joint_state_age" else self.contract.action
         period_s = self.contract.command.dt_s
         assert getattr(before, age) <= part.max_age_s

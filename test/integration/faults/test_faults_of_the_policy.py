@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,11 @@ def idle_arm(arm):
 
 @contextmanager
 def starved(pid):
-    """Let a process share one core with so many others that hardly anything is left for it."""
+    """Let a process share one core with so many others that hardly anything is left for it.
+
+    Yields:
+        What gives it all cores, and what takes them away again.
+    """
     cores = os.sched_getaffinity(pid)
     crowded = {min(cores)}
     # Each in a session of its own, which some kernels schedule as one; none outlives the test.
@@ -116,8 +121,9 @@ def starved(pid):
     try:
         for hog in hogs:
             os.sched_setaffinity(hog.pid, crowded)
-        _set_affinity(pid, crowded)
-        yield
+        starve = partial(_set_affinity, pid, crowded)
+        starve()
+        yield partial(_set_affinity, pid, cores), starve
     finally:
         for hog in hogs:
             hog.kill()
@@ -133,8 +139,9 @@ def _set_affinity(pid, cores):
 
 
 def test_the_policy_predicts_nan(arm):
-    arm.say(POISONED_TASK)
-    arm.assert_stops_in_time(OLD_CHUNK)
+    poison = partial(arm.say, POISONED_TASK)
+    poison()
+    arm.assert_stops_in_time(OLD_CHUNK, undo=partial(arm.say, TASK), redo=poison)
     arm.assert_diagnosed(INFERENCE, "predicted a value that is not finite")
     arm.say(TASK)
     arm.assert_goes_on()
@@ -144,8 +151,10 @@ def test_the_policy_is_killed(arm):
     arm.say(OTHER_TASK)
     arm.wait_for(lambda: arm.listener.last("chunk").instruction == OTHER_TASK, "the other task")
     arm.wait_for_motion()
-    arm.graph.kill("policy_node", signal.SIGKILL)
-    arm.assert_stops_in_time(OLD_CHUNK)
+    kill = partial(arm.graph.kill, "policy_node", signal.SIGKILL)
+    kill()
+    restart = partial(arm.graph.restart, "policy_node")
+    arm.assert_stops_in_time(OLD_CHUNK, undo=restart, redo=kill)
     arm.assert_diagnosed(COMMAND, OLD_CHUNK)
     arm.wait_for(arm.is_at_rest, "the arm at rest")
     resting, num_states = arm.listener.last("joints").position, len(arm.new("joints"))
@@ -153,25 +162,27 @@ def test_the_policy_is_killed(arm):
     rested = [state.position for state in arm.new("joints")[num_states:]]
     assert np.abs(np.subtract(rested, resting)).max() < 0.01
     assert [name for name in arm.graph.names if not arm.graph.is_alive(name)] == ["policy_node"]
-    arm.graph.restart("policy_node")
+    restart()
     arm.assert_goes_on(restarted=("policy_node",))
     # It follows what its predecessor was asked to do, not what its parameter says.
     assert arm.listener.last("chunk").instruction == OTHER_TASK
 
 
 def test_the_policy_hangs(arm):
-    arm.graph.kill("policy_node", signal.SIGSTOP)
+    hang = partial(arm.graph.kill, "policy_node", signal.SIGSTOP)
+    go_on = partial(arm.graph.kill, "policy_node", signal.SIGCONT)
+    hang()
     try:
-        arm.assert_stops_in_time(OLD_CHUNK)
+        arm.assert_stops_in_time(OLD_CHUNK, undo=go_on, redo=hang)
         arm.assert_diagnosed(COMMAND, OLD_CHUNK)
     finally:
-        arm.graph.kill("policy_node", signal.SIGCONT)
+        go_on()
     arm.assert_goes_on()
 
 
 def test_the_policy_is_starved_of_the_processor(arm):
-    with starved(arm.graph.pid_of("policy_node")):
-        arm.assert_stops_in_time(OLD_CHUNK)
+    with starved(arm.graph.pid_of("policy_node")) as (feed, starve):
+        arm.assert_stops_in_time(OLD_CHUNK, undo=feed, redo=starve)
         arm.assert_diagnosed(COMMAND, OLD_CHUNK)
     arm.assert_goes_on()
 
@@ -234,8 +245,11 @@ def test_a_second_policy_publishes_chunks(arm, second_policy):
         second_policy.send(next(sequences))
         return arm.is_diagnosed(COMMAND, because)
 
-    arm.wait_for(disturb, "the rival's diagnostic")
-    arm.assert_stops(because)
+    def stop():
+        arm.wait_for(disturb, "the rival's diagnostic")
+
+    stop()
+    arm.assert_stops(because, redo=stop)
     arm.assert_goes_on()
 
 
@@ -262,8 +276,9 @@ def test_the_instruction_is_changed_in_the_middle_of_a_chunk(arm):
 
 
 def test_the_instruction_is_withdrawn_in_the_middle_of_a_chunk(arm):
-    arm.say("")
-    arm.assert_stops("the policy is idle", withdrawn=True)
+    say, withdraw = partial(arm.say, TASK), partial(arm.say, "")
+    withdraw()
+    arm.assert_stops("the policy is idle", undo=say, redo=withdraw)
     arm.assert_diagnosed(COMMAND, "the policy is idle")
     arm.say(TASK)
     arm.assert_goes_on()
