@@ -31,3 +31,11 @@ def test_it_forgets_what_is_too_long_ago():
         history.append(tick * 20_000_000, np.array([float(tick)]))
     assert history.at(0) is None
     assert history.at(99 * 20_000_000 - 100_000_000) == pytest.approx(94.0)
+
+
+def test_the_largest_error_is_that_of_the_joint_farthest_from_its_command():
+    history = CommandHistory(duration_s=1.0, dt_s=0.02)
+    assert history.largest_error(np.array([1.0, 2.0]), 10) == (0, 0.0)
+    history.append(0, np.array([0.0, 0.0]))
+    history.append(10, np.array([1.0, -1.0]))
+    assert history.largest_error(np.array([0.6, -1.0]), 5) == (1, 0.5)

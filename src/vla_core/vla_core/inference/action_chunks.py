@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.errors import ChunkError, ConfigError
-from vla_core.inference.chunk_curve import INTERPOLATIONS, ChunkCurve
+from vla_core.inference.chunk_curve import INTERPOLATIONS, ChunkCurve, weighted_mean
 from vla_core.types import ActionChunk
 
 BLENDINGS = ("blend", "ensemble")
@@ -177,7 +177,7 @@ class ChunkSampler:
         self._members.append(_Member(curve, begin_ns, leaving_ns, sequence))
         self._chunk, self._epoch = chunk, epoch
 
-    def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def sample(self, t_ns: int) -> NDArray[np.float64]:
         """Return where to be at a time, and how fast.
 
         Past the end of a chunk its last target is held. Whether the chunk is too old to be
@@ -187,7 +187,7 @@ class ChunkSampler:
             t_ns: Time, usually that of the next tick.
 
         Returns:
-            Positions in rad or m and velocities, float64 [A] each.
+            Positions in rad or m and velocities, float64 [2, A].
 
         Raises:
             ChunkError: There is no chunk.
@@ -202,8 +202,10 @@ class ChunkSampler:
 
     def sequence(self, t_ns: int) -> int:
         """Return the number of the newest chunk that is being faded in at a time; 0: none is."""
-        numbers = (m.sequence for m in reversed(self._members) if m.entering_ns <= t_ns)
-        return next(numbers, 0)
+        for member in reversed(self._members):
+            if member.entering_ns <= t_ns:
+                return member.sequence
+        return 0
 
     def age_s(self, t_ns: int) -> float:
         """Return the age of the newest chunk's observation, infinite without a chunk."""
@@ -226,27 +228,32 @@ class ChunkSampler:
         """Forget every chunk; the next one may have any epoch."""
         self._chunk, self._epoch, self._members, self.switch_jump = None, 0, [], 0.0
 
-    def _evaluate(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        if self._is_ensemble and len(self._members) > 1:
-            return self._mean(t_ns)
-        position, velocity = self._members[0].curve.sample(t_ns)
-        for member in self._members[1:]:
-            weight, weight_rate = self._fade(t_ns - member.entering_ns)
-            if weight == 0.0:
-                continue
-            new_position, new_velocity = member.curve.sample(t_ns)
-            gap = new_position - position
-            velocity = velocity + weight * (new_velocity - velocity) + weight_rate * gap
-            position = position + weight * gap
-        return position, velocity
+    def _evaluate(self, t_ns: int) -> NDArray[np.float64]:
+        weigh = self._ensemble_weights if self._is_ensemble else self._blend_weights
+        return weighted_mean(weigh(t_ns), t_ns)
 
-    def _mean(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the weighted mean of all members.
+    def _blend_weights(self, t_ns: int) -> list[tuple[ChunkCurve, float, float]]:
+        """Return the curves that count: each takes from the older ones what it is faded in."""
+        weights = []
+        left, left_rate = 1.0, 0.0
+        for member in reversed(self._members[1:]):
+            fade, fade_rate = self._fade(t_ns - member.entering_ns)
+            if fade == 0.0:
+                continue
+            weights.append((member.curve, left * fade, left_rate * fade + left * fade_rate))
+            if fade == 1.0:
+                return weights
+            left, left_rate = left * (1.0 - fade), left_rate * (1.0 - fade) - left * fade_rate
+        weights.append((self._members[0].curve, left, left_rate))
+        return weights
+
+    def _ensemble_weights(self, t_ns: int) -> list[tuple[ChunkCurve, float, float]]:
+        """Return the curves that count, each with its share of all weights.
 
         That the oldest leaves, which makes each other one i lower, changes all weights by the same
         factor, and so nothing.
         """
-        coefficients, numbers = [], []
+        weights = []
         newest = len(self._members) - 1
         for index, member in enumerate(self._members):
             enter, enter_rate = self._fade(t_ns - member.entering_ns) if index > 0 else (1.0, 0.0)
@@ -257,17 +264,13 @@ class ChunkSampler:
             weight = scale * enter * (1.0 - leave)
             rate = scale * (enter_rate * (1.0 - leave) - enter * leave_rate)
             if weight > 0.0:
-                cubic, u, u_rate = member.curve.piece(t_ns)
-                coefficients.append(cubic)
-                numbers.append((u, u_rate, weight, rate))
-        c0, c1, c2, c3 = np.moveaxis(np.stack(coefficients), 1, 0)  # [C, A] each
-        u, u_rate, weights, rates = np.array(numbers).T[:, :, None]  # [C, 1] each
-        positions = ((c3 * u + c2) * u + c1) * u + c0
-        velocities = ((3.0 * c3 * u + 2.0 * c2) * u + c1) * u_rate
-        total = weights.sum()
-        position = (weights * positions).sum(axis=0) / total
-        change = weights * velocities + rates * (positions - position)
-        return position, change.sum(axis=0) / total
+                weights.append((member.curve, weight, rate))
+        total = sum(weight for _, weight, _ in weights)
+        total_rate = sum(rate for _, _, rate in weights)
+        return [
+            (curve, weight / total, (rate - weight / total * total_rate) / total)
+            for curve, weight, rate in weights
+        ]
 
     def _fade(self, elapsed_ns: int) -> tuple[float, float]:
         """Return the weight of a curve and its rate of change, flat at both ends."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,15 @@ class ChunkCurve:
         """Return how fast the curve's time runs, 1 normally and 0 once it has come to rest."""
         return self._own_time(t_ns)[1]
 
-    def piece(self, t_ns: int) -> tuple[NDArray[np.float64], float, float]:
+    def sample(self, t_ns: int) -> NDArray[np.float64]:
+        """Return positions and velocities at a time, at rest before the start and past the end.
+
+        Returns:
+            In rad or m and per second, [2, A].
+        """
+        return weighted_mean([(self, 1.0, 0.0)], t_ns)
+
+    def _piece(self, t_ns: int) -> tuple[NDArray[np.float64], float, float]:
         """Return the cubic that is due at a time, how far into it, and its rate of change.
 
         Returns:
@@ -79,15 +88,6 @@ class ChunkCurve:
             return self._end, 0.0, 0.0
         return self._coefficients[index], steps - index, pace / self._dt_s
 
-    def sample(self, t_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return positions and velocities at a time, at rest before the start and past the end."""
-        cubic, u, rate = self.piece(t_ns)
-        powers = np.array(
-            ((1.0, u, u * u, u * u * u), (0.0, rate, 2.0 * u * rate, 3.0 * u * u * rate))
-        )
-        positions, velocities = powers @ cubic
-        return positions, velocities
-
     def _own_time(self, t_ns: int) -> tuple[float, float]:
         elapsed_s = (t_ns - self.stamp_ns) * 1e-9
         late_s = elapsed_s - self._slow_from_s
@@ -97,6 +97,31 @@ class ChunkCurve:
             return self.length_s, 0.0
         share = late_s / (2.0 * self._slow_s)
         return self._slow_from_s + late_s * (1.0 - 0.5 * share), 1.0 - share
+
+
+def weighted_mean(
+    parts: Sequence[tuple[ChunkCurve, float, float]], t_ns: int
+) -> NDArray[np.float64]:
+    """Return the weighted mean of curves at a time and how it changes, [2, A].
+
+    Args:
+        parts: Curves, their weights, whose sum is 1, and the change of these per second.
+        t_ns: Time.
+    """
+    cubics, powers, rates = [], [], []
+    for curve, weight, weight_rate in parts:
+        cubic, u, u_rate = curve._piece(t_ns)
+        cubics.append(cubic)
+        rate = weight * u_rate
+        powers += [weight, weight * u, weight * u * u, weight * u * u * u]
+        rates += [
+            weight_rate,
+            weight_rate * u + rate,
+            weight_rate * u * u + 2.0 * rate * u,
+            weight_rate * u * u * u + 3.0 * rate * u * u,
+        ]
+    mean: NDArray[np.float64] = np.array((powers, rates)) @ np.concatenate(cubics)
+    return mean
 
 
 def _monotone_slopes(steps: NDArray[np.float64]) -> NDArray[np.float64]:

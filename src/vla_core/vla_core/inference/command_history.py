@@ -42,3 +42,15 @@ class CommandHistory:
                 return position + share * (later[1] - position)
             later = tick_ns, position
         return None
+
+    def largest_error(self, measured: NDArray[np.float64], stamp_ns: int) -> tuple[int, float]:
+        """Return which of the measured positions, [A], is farthest from its command, and how far.
+
+        Before the first command of this motion none is.
+        """
+        commanded = self.at(stamp_ns)
+        if commanded is None:
+            return 0, 0.0
+        errors = np.abs(measured - commanded)
+        worst = int(errors.argmax())
+        return worst, float(errors[worst])

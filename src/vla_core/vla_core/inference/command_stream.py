@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from vla_core.errors import ChunkError, ConfigError, SafetyError
 from vla_core.inference.action_chunks import ChunkSampler
+from vla_core.inference.coming_targets import ComingTargets
 from vla_core.inference.command_history import CommandHistory
 from vla_core.inference.command_tick import CommandMode, CommandTick
-from vla_core.inference.grippers import BinaryGrippers
 from vla_core.inference.joint_targets import ActionReader
 from vla_core.inference.measured_state import MeasuredState
 from vla_core.inference.motion import Cut, Motion
 from vla_core.inference.motor import MotorControl
+from vla_core.inference.newest_epoch import NewestEpoch
 from vla_core.inference.step_limit import StepLimit
 from vla_core.inference.workspace import Workspace
 from vla_core.processing.contract import RobotContract
@@ -89,7 +90,6 @@ class CommandStream:
             raise ConfigError(f"start_speed must be above 0 and at most 1, got {start_speed!r}.")
         self.contract = contract
         self.joints = contract.action.joints
-        self._dt_ns = round(contract.command.dt_s * 1e9)
         self.max_tracking_error = max_tracking_error
         self._start_speed = start_speed
         self._is_strict = contract.safety.limit_mode == "strict"
@@ -100,12 +100,11 @@ class CommandStream:
         self._motor = motor
         self._reader = ActionReader(contract, limits, chain, workspace)
         self._motion = Motion(limits, contract.command.dt_s, workspace, commit_s=commit_s)
-        self._num_followed = max(1, num_lookahead - self._motion.num_committed)
         # A stop begins after what is committed, so its cause is looked for a little ahead.
-        self._outlook_ns = max(0, self._motion.num_committed - 1) * self._dt_ns
+        num_ahead = max(0, self._motion.num_committed - 1)
+        self._outlook_ns = num_ahead * round(contract.command.dt_s * 1e9)
         self._lead_ns = round(self._motion.lead_s * 1e9)
         self._step_limit = StepLimit(contract)
-        self._grippers = BinaryGrippers(contract)
         self._sampler = ChunkSampler(
             self.joints,
             max_age_s=contract.action.max_age_s,
@@ -114,8 +113,15 @@ class CommandStream:
             ensemble_m=ensemble_m,
             slow_s=slow_s,
         )
+        self._targets = ComingTargets(
+            contract,
+            self._sampler,
+            motor,
+            lead_s=self._motion.lead_s,
+            num_ticks=max(1, num_lookahead - self._motion.num_committed),
+        )
         self._mode, self._reason = CommandMode.WAITING, ""
-        self._epoch, self._epoch_heard_ns = -1, 0
+        self._epoch = NewestEpoch(contract.action.max_age_s)
         self._refusal = self._blocked_reason = ""
         self._no_chunk_reason = "no action chunk was received yet"
         self._is_new_chunk = self._is_starting = self._is_led = False
@@ -164,9 +170,7 @@ class CommandStream:
         Args:
             chunk: The chunk.
             sequence: Its number.
-            epoch: Counts instructions and activations of the policy. A lower one than before is
-                late, unless nothing was heard of the higher one for as long as a chunk may be
-                old: then the policy was restarted and counts anew.
+            epoch: Its epoch, which must not be late, see `NewestEpoch`.
             now_ns: Time of its arrival.
 
         Raises:
@@ -174,13 +178,14 @@ class CommandStream:
         """
         if self._motor is not None:
             self._motor.require_own(chunk)
-        if self._is_overtaken(epoch, now_ns):
-            raise ChunkError(f"epoch must be at least {self._epoch}, got a chunk of {epoch}.")
-        if epoch != self._epoch:
+        if self._epoch.is_late(epoch, now_ns):
+            newest = self._epoch.number
+            raise ChunkError(f"epoch must be at least {newest}, got a chunk of {epoch}.")
+        if epoch != self._epoch.number:
             # Whatever the old instruction wanted must not be faded into the new one.
             self._forget_chunks("no chunk of the newest instruction was received yet")
-            self._epoch, self._blocked_reason = epoch, ""
-        self._epoch_heard_ns = now_ns
+            self._blocked_reason = ""
+        self._epoch.hear(epoch, now_ns)
         self._reader.require_readable(chunk)
         start = self._start_of(chunk, now_ns)
         targets, tool_cut_m, excess = self._reader.joint_targets(chunk, start)
@@ -207,13 +212,13 @@ class CommandStream:
         """Stop the arm: no chunk of an epoch before this one counts any more.
 
         Args:
-            epoch: The new epoch; one that `put_chunk` would call late is ignored.
+            epoch: The new epoch; a late one is ignored.
             reason: Why, for a human.
             now_ns: Time of its arrival.
         """
-        if self._is_overtaken(epoch, now_ns):
+        if self._epoch.is_late(epoch, now_ns):
             return
-        self._epoch, self._epoch_heard_ns = epoch, now_ns
+        self._epoch.hear(epoch, now_ns)
         self._blocked_reason = self._refusal = ""
         self._forget_chunks(reason)
 
@@ -224,7 +229,7 @@ class CommandStream:
         """
         self._forget_chunks("the clock was set back, and no chunk was received since")
         self.measured.forget("the clock was set back")
-        self._epoch_heard_ns = 0
+        self._epoch.set_back_clock()
         self._history.clear()
 
     def tick(
@@ -289,10 +294,6 @@ class CommandStream:
         self._sampler.clear()
         self._no_chunk_reason = reason
 
-    def _is_overtaken(self, epoch: int, now_ns: int) -> bool:
-        silence_ns = now_ns - self._epoch_heard_ns
-        return epoch < self._epoch and silence_ns <= self.contract.action.max_age_s * 1e9
-
     def _find_fault(self, now_ns: int) -> str:
         if fault := self.measured.find_fault(now_ns):
             return fault
@@ -307,16 +308,12 @@ class CommandStream:
 
     def _check_tracking(self) -> None:
         measured = self.measured.positions
-        if self._mode is not CommandMode.EXECUTING or measured is None:
+        if self._mode is not CommandMode.EXECUTING or measured is None or self._blocked_reason:
             return
-        commanded = self._history.at(self.measured.stamp_ns)
-        if commanded is None or self._blocked_reason:
-            return
-        errors = np.abs(measured - commanded)
-        worst = int(errors.argmax())
-        if errors[worst] > self.max_tracking_error:
+        worst, error = self._history.largest_error(measured, self.measured.stamp_ns)
+        if error > self.max_tracking_error:
             self._block(
-                f"{self.joints[worst]} is {errors[worst]:.3f} from its command, at most "
+                f"{self.joints[worst]} is {error:.3f} from its command, at most "
                 f"{self.max_tracking_error:g} is allowed"
             )
 
@@ -341,37 +338,19 @@ class CommandStream:
     def _start_from_measured(self) -> None:
         assert self.measured.positions is not None
         self._motion.start(self.measured.positions)
-        self._grippers.reset(self.measured.positions)
+        self._targets.start(self.measured.positions)
         self._history.clear()
         self._is_starting = True
-
-    def _sample(self, now_ns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the targets of the coming ticks and their velocities, [M, A] each."""
-        first_ns = now_ns + self._lead_ns + self._dt_ns
-        samples = [
-            self._sampler.sample(first_ns + step * self._dt_ns)
-            for step in range(self._num_followed)
-        ]
-        targets = np.array([position for position, _ in samples])
-        velocities = np.array([velocity for _, velocity in samples])
-        if self._motor is not None:
-            assert self._sampler.chunk is not None
-            assert self.measured.positions is not None
-            targets += self._motor.correction(self._sampler.chunk, self.measured.positions, now_ns)
-        return targets, velocities
 
     def _follow(self, now_ns: int, leader: NDArray[np.float64] | None) -> Cut:
         if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
             self._start_from_measured()
-        if leader is None:
-            targets, velocities = self._sample(now_ns)
-        else:
-            targets = np.tile(leader, (self._num_followed, 1))
-            velocities = np.zeros_like(targets)
-        if self._grippers:
-            self._grippers.decide(targets, velocities)
-        self._target = targets[0].copy()
         assert self.measured.positions is not None
+        if leader is None:
+            targets, velocities = self._targets.of_chunk(self.measured.positions, now_ns)
+        else:
+            targets, velocities = self._targets.of_leader(leader)
+        self._target = targets[0].copy()
         far = self._step_limit.keep(targets, velocities, self.measured.positions)
         cut = self._motion.follow(
             targets, velocities, speed=self._start_speed if self._is_starting else 1.0

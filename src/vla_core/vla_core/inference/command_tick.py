@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +19,14 @@ class CommandMode(enum.IntEnum):
     HOLDING = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CommandTick:
+class CommandTick(NamedTuple):
     """What one tick decided.
 
     Attributes:
         mode: What the arm is doing.
         reason: Why, for a human; empty when it executes normally.
-        plan: Positions and velocities for 1, 2, ... ticks from now, float64 [M, A] each, at rest
-            at the end; None: stay silent.
+        plan: Positions and velocities for 1, 2, ... ticks from now, float64 [2, M, A], at rest at
+            the end; None: stay silent.
         position: Command for this instant, [A]; None when nothing is commanded.
         velocity: Its velocity, [A]; None when nothing is commanded.
         target: What is wanted for the next tick before any limit, with grippers that only open
@@ -47,7 +46,7 @@ class CommandTick:
 
     mode: CommandMode
     reason: str
-    plan: tuple[NDArray[np.float64], NDArray[np.float64]] | None
+    plan: NDArray[np.float64] | None
     position: NDArray[np.float64] | None
     velocity: NDArray[np.float64] | None
     target: NDArray[np.float64] | None

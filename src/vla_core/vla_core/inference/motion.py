@@ -75,8 +75,8 @@ class Motion:
             that are committed and of the limited jerk.
         position: Last commanded positions, rad or m, [A]; None before the first motion.
         velocity: Their velocities, [A].
-        plan: Positions and velocities for 1, 2, ... ticks from now, [M, A] each, at rest at the
-            end; None: nothing is promised.
+        plan: Positions and velocities for 1, 2, ... ticks from now, [2, M, A], at rest at the end;
+            None: nothing is promised.
     """
 
     def __init__(
@@ -92,36 +92,34 @@ class Motion:
         self._num_mean = _num_mean(limits, dt_s)
         num_committed = math.ceil(commit_s / dt_s - 1e-9)
         self.num_committed = max(2, num_committed) if commit_s > 0.0 else 0
-        # The commands of the limiter: so many are in the mean of now or committed, and then come
-        # those that are planned.
+        # The commands of the limiter, [2, N, A]: so many are in the mean of now or committed, and
+        # then come those that are planned.
         self._num_kept = self._num_mean + self.num_committed
-        self._track: tuple[_Rows, _Rows] = (np.zeros((0, len(limits))),) * 2
+        self._track: _Rows = np.zeros((2, 0, len(limits)))
         self.lead_s = (self.num_committed + 0.5 * (self._num_mean - 1)) * dt_s
         self.position: _Rows | None = None
         self.velocity: _Rows = np.zeros(len(limits))
-        self.plan: tuple[_Rows, _Rows] | None = None
+        self.plan: _Rows | None = None
 
     @property
     def is_at_rest(self) -> bool:
         """Whether nothing moves, nor will by what has entered the mean or is committed."""
-        return not self._track[1][: self._num_kept].any()
+        return not self._track[1, : self._num_kept].any()
 
     def start(self, position: _Rows) -> None:
         """Begin at rest at measured positions, [A]."""
         self.position, self.velocity, self.plan = position, np.zeros_like(position), None
-        rows = np.tile(position, (self._num_kept, 1))
-        self._track = rows, np.zeros_like(rows)
+        self._track = np.zeros((2, self._num_kept, len(position)))
+        self._track[0] = position
 
     def advance(self, num_ticks: int) -> None:
         """Move to the state that the plan promised for so many ticks after its own."""
         if self.plan is None:
             return
-        positions, velocities = self.plan
-        num = min(num_ticks, len(positions))
-        self.position, self.velocity = positions[num - 1], velocities[num - 1]
-        self.plan = _after(positions, num, 1), _after(velocities, num, 1)
-        track, speeds = self._track
-        self._track = _after(track, num, self._num_kept), _after(speeds, num, self._num_kept)
+        num = min(num_ticks, self.plan.shape[1])
+        self.position, self.velocity = self.plan[:, num - 1]
+        self.plan = _after(self.plan, num, 1)
+        self._track = _after(self._track, num, self._num_kept)
 
     def follow(self, targets: _Rows, velocities: _Rows, *, speed: float = 1.0) -> Cut:
         """Plan a few ticks along targets and then a stop.
@@ -134,19 +132,15 @@ class Motion:
         Raises:
             SafetyError: A target is not finite.
         """
-        first = self.limiter.limit(
-            targets[0], *self._newest(self._num_kept), velocities[0], speed=speed
-        )
-        position, velocity = first.position, first.velocity
-        positions, speeds = [position[None]], [velocity[None]]
-        for target, target_velocity in zip(targets[1:], velocities[1:], strict=True):
-            position, velocity = self.limiter.follow(
-                target, position, velocity, target_velocity, speed=speed
-            )
-            positions.append(position[None])
-            speeds.append(velocity[None])
-        tail = self.limiter.stop_trajectory(position, velocity)
-        excess_m = self._adopt([*positions, tail[0]], [*speeds, tail[1]], self._num_kept)
+        state = self._newest(self._num_kept)
+        commands = []
+        for target, velocity in zip(targets, velocities, strict=True):
+            commands.append(self.limiter.limit(target, *state, velocity, speed=speed))
+            state = commands[-1].position, commands[-1].velocity
+        first = commands[0]
+        followed = np.array([(c.position, c.velocity) for c in commands]).swapaxes(0, 1)
+        tail = self.limiter.stop_trajectory(*state)
+        excess_m = self._adopt([followed, tail], self._num_kept)
         return Cut(first.limited_joints, first.cuts, excess_m, first.is_met and not excess_m)
 
     def stop(self, *, at_once: bool = False) -> float:
@@ -160,8 +154,7 @@ class Motion:
             few ticks later, where the last plan said.
         """
         num_kept = self._num_mean if at_once else self._num_kept
-        positions, velocities = self.limiter.stop_trajectory(*self._newest(num_kept))
-        return self._adopt([positions], [velocities], num_kept)
+        return self._adopt([self.limiter.stop_trajectory(*self._newest(num_kept))], num_kept)
 
     def rest(self) -> None:
         """Promise nothing any more."""
@@ -169,16 +162,19 @@ class Motion:
 
     def _newest(self, num_kept: int) -> tuple[_Rows, _Rows]:
         """Return the last of the limiter's commands that stay, from which it goes on."""
-        return self._track[0][num_kept - 1], self._track[1][num_kept - 1]
+        return self._track[0, num_kept - 1], self._track[1, num_kept - 1]
 
-    def _adopt(self, positions: list[_Rows], velocities: list[_Rows], num_kept: int) -> float:
+    def _adopt(self, new: list[_Rows], num_kept: int) -> float:
         """Make new commands of the limiter the plan, unless they leave the workspace."""
         assert self.position is not None
         num = self._num_mean
-        track = self._joined(0, positions, num_kept), self._joined(1, velocities, num_kept)
-        plan = track[0][1:], track[1][1:]
+        # The last one stays until the mean rests.
+        rest = [new[-1][:, -1:]] * (num - 1)
+        track = np.concatenate([self._track[:, :num_kept], *new, *rest], axis=1)
+        track = _after(track, 0, self._num_kept)
+        plan = track[:, 1:]
         if num > 1:
-            plan = _means(plan[0], num), _means(plan[1], num)
+            plan = _means(plan, num)
         if self._workspace is not None:
             excess_m = self._workspace.excess_m(plan[0], self.position)
             if excess_m > 0.0:
@@ -187,17 +183,12 @@ class Motion:
         self.plan, self._track = plan, track
         return 0.0
 
-    def _joined(self, part: int, new: list[_Rows], num_kept: int) -> _Rows:
-        """Return the commands that stay, new ones, and the last until the mean rests."""
-        rest = [new[-1][-1:]] * (self._num_mean - 1)
-        rows = np.concatenate([self._track[part][:num_kept], *new, *rest])
-        return _after(rows, 0, self._num_kept)
-
     def _keep_promise(self) -> None:
         """Go on with the last plan, which was judged; a motion that has none begins with rest."""
         if self.plan is None:
             assert self.position is not None
-            self.plan = self.position[None], np.zeros((1, len(self.position)))
+            self.plan = np.zeros((2, 1, len(self.position)))
+            self.plan[0] = self.position
 
 
 def _num_mean(limits: Mapping[str, JointLimits], dt_s: float) -> int:
@@ -219,12 +210,15 @@ def _num_mean(limits: Mapping[str, JointLimits], dt_s: float) -> int:
 
 def _after(rows: _Rows, num: int, least: int) -> _Rows:
     """Return the rows after the first num, the last repeated so that as many as least stay."""
-    left = rows[num:]
-    missing = least - len(left)
-    return left if missing <= 0 else np.concatenate((left, np.repeat(rows[-1:], missing, axis=0)))
+    left = rows[:, num:]
+    missing = least - left.shape[1]
+    if missing <= 0:
+        return left
+    return np.concatenate((left, np.repeat(rows[:, -1:], missing, axis=1)), axis=1)
 
 
 def _means(rows: _Rows, num: int) -> _Rows:
     """Return the mean of every num rows that follow each other."""
-    windows = np.lib.stride_tricks.sliding_window_view(rows, num, axis=0)
-    return windows.sum(axis=-1) / num
+    windows = np.lib.stride_tricks.sliding_window_view(rows, num, axis=1)
+    means: _Rows = windows.sum(axis=-1) / num
+    return means
