@@ -72,16 +72,19 @@ def main() -> None:
 
 @contextmanager
 def one_core_busy() -> Iterator[None]:
-    """Keep the last core of this process busy with another one."""
+    """Keep the last core of this process busy with another one, and stay on the others."""
     context = multiprocessing.get_context("spawn")
-    core = max(os.sched_getaffinity(0))
+    cores = os.sched_getaffinity(0)
+    core = max(cores)
     is_busy = context.Event()
     process = context.Process(target=keep_busy, args=(core, is_busy), daemon=True)
     process.start()
     is_busy.wait()
+    os.sched_setaffinity(0, cores - {core} or cores)
     try:
         yield
     finally:
+        os.sched_setaffinity(0, cores)
         process.kill()
         process.join()
 
