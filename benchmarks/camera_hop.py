@@ -3,8 +3,8 @@
 
 Run with ``python benchmarks/camera_hop.py`` in an environment with ROS 2 (``. scripts/env.sh``).
 Each row is a run of cameras at 30 Hz with the project's Fast DDS profile or with the middleware's
-own settings: milliseconds from the call of ``publish`` to the image in the hands of the receiver,
-which polls every 0.5 ms, and how many of the images arrived.
+own settings: milliseconds from the call of ``publish`` to the pixels as the array that a policy
+observes, and how many of the images arrived.
 """
 
 from __future__ import annotations
@@ -98,16 +98,21 @@ def _receive(domain: int, num_cameras: int, seconds: float, ready: Any, results:
     import rclpy
     from sensor_msgs.msg import Image
 
+    from vla_core.processing.image_encodings import image_from_message
     from vla_core.processing.messages import stamp_ns
+    from vla_ros.arrivals import Arrivals
     from vla_ros.conversions import sensor_subscription_qos
+    from vla_ros.memory import keep_freed_memory
     from vla_ros.polled_subscription import PolledSubscription
 
+    keep_freed_memory()
     rclpy.init(domain_id=domain)
     node = rclpy.create_node("receiver")
     sources = [
         PolledSubscription(node, Image, f"camera_{index}", sensor_subscription_qos())
         for index in range(num_cameras)
     ]
+    arrivals = Arrivals(node, sources)
     ready.set()
     hops_ms: list[float] = []
     end = None
@@ -115,9 +120,10 @@ def _receive(domain: int, num_cameras: int, seconds: float, ready: Any, results:
         for source in sources:
             message = source.take()
             if message is not None:
+                image_from_message(message)
                 hops_ms.append((time.monotonic_ns() - stamp_ns(message)) * 1e-6)
                 end = end or time.monotonic() + seconds + 0.5
-        time.sleep(0.0005)
+        arrivals.wait(0.01)
     results.put(hops_ms)
     rclpy.shutdown()
 

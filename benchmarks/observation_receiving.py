@@ -254,9 +254,11 @@ def _receive(
     import rclpy
 
     from vla_core.types import Observation
+    from vla_ros.memory import keep_freed_memory
     from vla_ros.node_clock import NodeClock
     from vla_ros.observation_receiver import ObservationReceiver
 
+    keep_freed_memory()
     rclpy.init(domain_id=domain)
     node = rclpy.create_node("policy")
     clock = NodeClock(node)

@@ -12,6 +12,7 @@ from rclpy.logging import get_logger
 from vla_core.errors import VLAError
 from vla_ros.graph import EXIT_CONFIGURATION
 from vla_ros.lifecycle_node import ManagedNode
+from vla_ros.memory import keep_freed_memory
 from vla_ros.realtime import raise_priority
 from vla_ros.stop_signal import StopSignal
 
@@ -32,6 +33,7 @@ def run_node(
     Returns:
         Exit status of the process: EXIT_CONFIGURATION for a node that cannot be configured.
     """
+    keep_freed_memory()
     with StopSignal(args) as stop:
         try:
             node = make_node()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Receive what a policy observes by polling, timed so that an inference sees young frames."""
+"""Receive what a policy observes, timed so that an inference sees young frames."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from vla_core.processing.contract import RobotContract
 from vla_core.processing.gaps import Gap, GapCause
 from vla_core.processing.observation_buffer import ObservationBuffer
 from vla_core.types import Observation
+from vla_ros.arrivals import Arrivals
 from vla_ros.conversions import sensor_subscription_qos
 from vla_ros.joint_state_subscriptions import JointStateSubscriptions
 from vla_ros.message_types import INPUT_MESSAGE_TYPES, camera_message_type
 from vla_ros.node_clock import CLOCK_TOPIC, NodeClock
 from vla_ros.polled_subscription import PolledSubscription
 
-_POLL_PERIOD_S = 0.002
+# How late a wait notices that it is over, or that simulated time has come.
+_LONGEST_SLEEP_S = 0.01
 # Simulated time may stand still; the caller shall still be able to say so.
 _LONGEST_WAIT_S = 1.0
 # A second of joint states at 1 kHz: they wait here while an inference takes its time.
@@ -61,6 +63,7 @@ class ObservationReceiver:
             name: PolledSubscription(node, camera_message_type(camera), camera.topic, frames)
             for name, camera in contract.cameras.items()
         }
+        self._frames = Arrivals(node, self._images.values())
         self._joint_states = JointStateSubscriptions(node, contract.state, states)
         self._inputs: dict[str, PolledSubscription[Any]] = {
             name: PolledSubscription(node, INPUT_MESSAGE_TYPES[part.type], part.topic, states)
@@ -103,8 +106,8 @@ class ObservationReceiver:
             camera_skew_s: How much older a frame of the others may be.
         """
         self._take_images()
-        self._poll_until(lambda: self._reference in self._take_images(), is_over, frame_wait_s)
-        self._poll_until(lambda: self._is_aligned(camera_skew_s), is_over, camera_wait_s)
+        self._wait_until(lambda: self._reference in self._take_images(), is_over, frame_wait_s)
+        self._wait_until(lambda: self._is_aligned(camera_skew_s), is_over, camera_wait_s)
 
     def observe(self, instruction: str) -> Observation | Gap:
         """Return an observation at the newest frame of the reference camera, or the first gap.
@@ -154,11 +157,12 @@ class ObservationReceiver:
         self._take_images()
         return self.buffer.is_aligned(camera_skew_s)
 
-    def _poll_until(
+    def _wait_until(
         self, condition: Callable[[], bool], is_over: threading.Event, wait_s: float
     ) -> None:
         deadline_ns = self._clock.now_ns() + round(wait_s * 1e9)
         give_up_s = time.monotonic() + _LONGEST_WAIT_S
-        while not condition() and self._clock.now_ns() < deadline_ns:
-            if time.monotonic() > give_up_s or is_over.wait(_POLL_PERIOD_S):
+        while not condition() and (left_ns := deadline_ns - self._clock.now_ns()) > 0:
+            if time.monotonic() > give_up_s or is_over.is_set():
                 return
+            self._frames.wait(min(_LONGEST_SLEEP_S, left_ns * 1e-9))

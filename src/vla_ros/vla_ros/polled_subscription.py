@@ -74,6 +74,11 @@ class PolledSubscription(Generic[MessageT]):
         return str(self._subscription.topic_name)
 
     @property
+    def handle(self) -> Any:
+        """What rclpy's wait sets take."""
+        return self._subscription.handle
+
+    @property
     def num_publishers(self) -> int:
         """Publishers that are matched now; those with an incompatible QoS do not count."""
         # Humble's rclpy cannot count matches, only publishers of the topic.
