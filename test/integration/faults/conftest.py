@@ -374,7 +374,10 @@ def run_arm(open_listener, checkpoint):
             robot = Robot(listener.node, has_clock=has_clock) if has_robot else None
             try:
                 with Supervisor(specs) as supervisor:
-                    yield Arm(contract, supervisor, listener, robot)
+                    arm = Arm(contract, supervisor, listener, robot)
+                    # The arm may move seconds before everybody has found the listener.
+                    arm.wait_for(lambda: all(listener.heard.values()), "a word of everybody")
+                    yield arm
             finally:
                 if robot is not None:
                     robot.stop()

@@ -34,13 +34,17 @@ class SecondPolicy:
         from vla_ros.conversions import command_qos
 
         self._arm = arm
-        self._start = np.array(arm.listener.last("joints").position)
-        self._start_ns = arm.robot.now_ns()
+        self.begin()
         self._chunks = arm.listener.node.create_publisher(
             ActionChunk, "action_chunk", command_qos()
         )
         # The listener hears it, too.
         arm.wait_for(lambda: self._chunks.get_subscription_count() > 1, "the command loop")
+
+    def begin(self):
+        """Have the motion begin where and when the arm is now."""
+        self._start = np.array(self._arm.listener.last("joints").position)
+        self._start_ns = self._arm.robot.now_ns()
 
     def send(self, sequence, *, age_s=0.0, **changes):
         """Publish a chunk that answers an observation of some age, with fields changed."""
@@ -189,16 +193,23 @@ def test_the_policy_is_starved_of_the_processor(arm):
 
 def test_a_chunk_is_late_by_five_periods(idle_arm, second_policy):
     """It is entered where it is due by now, and its age counts from its observation."""
-    arm, first = idle_arm, idle_arm.listener.last("policy").sequence + 1
-    arm.mark()
-    second_policy.send(first)
-    late_s = 5 * arm.contract.command.dt_s
-    arm.wait_for(
-        lambda: any(tick.chunk_age > 2.0 * late_s for tick in arm.new("command")), "a motion"
-    )
-    second_policy.send(first + 1, age_s=late_s)
-    arm.assert_stops_in_time(OLD_CHUNK)
-    ticks = [tick for tick in arm.new("command") if tick.chunk_sequence == first + 1]
+    arm, late_s = idle_arm, 5 * idle_arm.contract.command.dt_s
+    sequence = arm.listener.last("policy").sequence
+
+    def move():
+        nonlocal sequence
+        sequence += 2
+        second_policy.begin()
+        arm.mark()
+        second_policy.send(sequence - 1)
+        arm.wait_for(
+            lambda: any(tick.chunk_age > 2.0 * late_s for tick in arm.new("command")), "a motion"
+        )
+        second_policy.send(sequence, age_s=late_s)
+
+    move()
+    arm.assert_stops_in_time(OLD_CHUNK, undo=move)
+    ticks = [tick for tick in arm.new("command") if tick.chunk_sequence == sequence]
     assert ticks[0].chunk_age >= late_s
     # Were its first step taken for the next one, this would be 0.03 rad.
     assert max(tick.switch_jump for tick in arm.new("command")) < 0.005
