@@ -9,6 +9,7 @@ of the run gets loss.csv, loss.png, tensorboard/, checkpoints/, and in policy/ w
   vla train groot steps=2000 optimizer.learning_rate=1e-3 --output out/train/short
   vla train groot --resume
   accelerate launch --multi_gpu -m vla_core.cli train groot     # all GPUs of this machine
+  accelerate launch --multi_gpu -m vla_core.cli train pi0 shard_weights=true   # FSDP
 """
 
 from __future__ import annotations

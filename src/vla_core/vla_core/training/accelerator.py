@@ -42,8 +42,8 @@ def start_accelerator(
         readers: Readers of a stream, of all processes together.
 
     Raises:
-        ConfigError: The device is not there, the batch cannot be divided equally, or the weights
-            would be divided among the processes.
+        ConfigError: The device is not there, the batch cannot be divided equally, or
+            accelerate would divide the weights.
     """
     if parse_flag_from_env("ACCELERATE_USE_FSDP"):  # On CPUs accelerate itself fails over it.
         _refuse(DistributedType.FSDP)
@@ -96,6 +96,6 @@ def from_all_processes(accelerator: Accelerator, value: Value) -> list[Value]:
 
 def _refuse(kind: DistributedType) -> NoReturn:
     raise ConfigError(
-        f"processes are distributed by {kind.value}, but weights are averaged and saved whole, "
-        "which needs DDP; start them with: accelerate launch --multi_gpu."
+        f"processes are distributed by {kind.value}, but whether they divide the weights is said "
+        "in the recipe; start them by accelerate launch --multi_gpu, and set shard_weights=true."
     )

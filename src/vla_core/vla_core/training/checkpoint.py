@@ -103,11 +103,12 @@ class Checkpoints:
         """
         try:
             content = json.loads((path / "state.json").read_text())
-            optimizer = torch.load(path / "optimizer.pt", weights_only=True)["optimizer"]
+            # Mapped, as each of several processes may need a part of it only.
+            stored = torch.load(path / "optimizer.pt", weights_only=True, mmap=True)
             return TrainingState(
                 model=load_file(path / "model.safetensors"),
                 average=load_file(path / "average.safetensors"),
-                optimizer=optimizer,
+                optimizer=stored["optimizer"],
                 progress=content["progress"],
                 random=_by_process(content["random"]),
             )

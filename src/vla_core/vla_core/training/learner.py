@@ -17,6 +17,7 @@ from vla_core.models.frameworks import AbstractVLA
 from vla_core.training.lora import adapters_merged, add_adapters
 from vla_core.training.optimizer import WeightAverage, build_optimizer, build_schedule
 from vla_core.training.recipe import TrainRecipe
+from vla_core.training.sharding import WholeCopy, divide, gather, repeated_blocks, reshard, shard
 
 
 class Learner:
@@ -28,10 +29,11 @@ class Learner:
         accelerator: The processes.
 
     Attributes:
-        model: The model without the wrapper that distributes it.
+        model: The model without the wrapper that distributes it; its weights may be divided among
+            the processes.
 
     Raises:
-        ConfigError: The processes are distributed in a way that the recipe does not fit.
+        ConfigError: The model or PyTorch cannot do what the recipe asks for.
     """
 
     def __init__(self, model: AbstractVLA, recipe: TrainRecipe, accelerator: Accelerator) -> None:
@@ -44,6 +46,7 @@ class Learner:
             add_adapters(model, recipe.lora)
         if recipe.gradient_checkpointing:
             model.backbone.gradient_checkpointing_enable()
+        self._copy = self._shard() if self._is_sharded else None
         optimizer = build_optimizer(model, recipe.optimizer, model.backbone)
         self._schedule = build_schedule(optimizer, recipe.optimizer, recipe.steps)
         self._average = WeightAverage(model, recipe.optimizer.ema_decay)
@@ -52,7 +55,8 @@ class Learner:
             model.freeze_backbone()
         if recipe.compile:
             _compile_blocks(model)
-        self._wrapped, self._optimizer = accelerator.prepare(model, optimizer)
+        self._optimizer = accelerator.prepare_optimizer(optimizer)
+        self._wrap()
         is_fp16 = recipe.precision == "fp16"
         self._scaler = torch.amp.GradScaler(accelerator.device.type, enabled=is_fp16)
 
@@ -68,8 +72,7 @@ class Learner:
     def unfreeze_backbone(self) -> None:
         """Train the backbone from now on."""
         self.model.unfreeze_backbone()
-        # Wrapped again, as the wrapper looks once for the gradients that it averages.
-        self._wrapped = self._accelerator.prepare_model(self.model)
+        self._wrap()  # Again, as the wrapper looks once for the gradients that it averages.
 
     def add_gradient(
         self, batch: Mapping[str, Any], share: float, *, is_last: bool
@@ -85,19 +88,24 @@ class Learner:
             The loss and its components, weighted by the share.
         """
         device = self._accelerator.device
-        with nullcontext() if is_last else self._accelerator.no_sync(self._wrapped):
+        # Divided gradients are summed up at once: until the last part they would be whole.
+        sums_up = is_last or self._is_sharded
+        with nullcontext() if sums_up else self._accelerator.no_sync(self._wrapped):
             with self._autocast():
                 outputs = self._wrapped(**send_to_device(dict(batch), device))
             # Gradients are averaged over the processes, and the shares sum up to one.
             loss = outputs["loss"] * (share * self._accelerator.num_processes)
             self._scaler.scale(loss).backward()
+        if self._is_sharded:
+            reshard(self.model)
         return {key: share * value.item() for key, value in outputs.items() if value.dim() == 0}
 
     def clip_gradient(self) -> float:
         """Clip the gradient and return the norm that it had."""
         self._scaler.unscale_(self._optimizer.optimizer)
         limit = self._recipe.optimizer.max_grad_norm
-        return float(self._accelerator.clip_grad_norm_(self._trained, limit))
+        norm = self._accelerator.clip_grad_norm_(self._trained, limit)
+        return float(gather(norm))
 
     @property
     def may_overflow(self) -> bool:
@@ -115,33 +123,40 @@ class Learner:
             self._average.update()
 
     @contextmanager
-    def averaged(self) -> Iterator[AbstractVLA]:
-        """Return the model with the averaged weights for the time of a ``with`` block."""
+    def averaged(self) -> Iterator[AbstractVLA | None]:
+        """Return the model with the averaged weights for the time of a ``with`` block.
+
+        All processes enter it together; the first has the model, the others None.
+        """
         with self._average.applied():
-            yield self.model
+            if self._copy is None:
+                yield self.model if self._accelerator.is_main_process else None
+                return
+            with self._copy.filled(self.model, self._accelerator.device) as model:
+                yield model
 
     @contextmanager
-    def as_policy(self) -> Iterator[AbstractVLA]:
-        """Return the model as it is saved, averaged and without adapters, for a ``with`` block."""
+    def as_policy(self) -> Iterator[AbstractVLA | None]:
+        """Return the model as it is saved, without adapters, as `averaged` does."""
         with self.averaged() as model:
-            if not self._recipe.lora.rank:
+            if model is None or not self._recipe.lora.rank:
                 yield model
                 return
             with adapters_merged(model):
                 yield model
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the weights by name."""
-        return self.model.state_dict()
+        """Return the weights by name; as the others, all processes call it together."""
+        return self._gather(self.model.state_dict())
 
     def average(self) -> dict[str, Tensor]:
         """Return the averaged weights by name."""
-        return self._average.state_dict()
+        return self._gather(self._average.state_dict())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of optimiser, schedule and loss scale."""
         return {
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self._gather(self._optimizer.state_dict()),
             "schedule": self._schedule.state_dict(),
             "scaler": self._scaler.state_dict(),
         }
@@ -149,12 +164,42 @@ class Learner:
     def load(
         self, weights: dict[str, Tensor], average: dict[str, Tensor], state: Mapping[str, Any]
     ) -> None:
-        """Restore what `weights`, `average` and `state_dict` returned."""
-        self.model.load_state_dict(weights)
+        """Restore what `weights`, `average` and `state_dict` returned in the first process."""
+        own = self.model.state_dict()
+        self.model.load_state_dict({k: divide(v, own.get(k, v)) for k, v in weights.items()})
         self._average.load_state_dict(average)
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(self._divide_optimizer(state["optimizer"]))
         self._schedule.load_state_dict(state["schedule"])
         self._scaler.load_state_dict(state.get("scaler", {}))
+
+    @property
+    def _is_sharded(self) -> bool:
+        return self._recipe.shard_weights and self._accelerator.num_processes > 1
+
+    def _shard(self) -> WholeCopy:
+        self.model.cpu()  # A device need not hold more than its part, and one layer.
+        whole = WholeCopy(self.model, keep=self._accelerator.is_main_process)
+        shard(self.model, self._accelerator.device.type)
+        return whole
+
+    def _wrap(self) -> None:
+        self._wrapped: nn.Module = self.model
+        if not self._is_sharded:
+            self._wrapped = self._accelerator.prepare_model(self.model)
+
+    def _gather(self, state: dict[str, Any]) -> dict[str, Any]:
+        whole: dict[str, Any] = gather(state, keep=self._accelerator.is_main_process)
+        return whole
+
+    def _divide_optimizer(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        groups = self._optimizer.optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        # What has no dimension counts the steps.
+        moments = {
+            index: {k: divide(v, parameters[index]) if v.dim() else v for k, v in values.items()}
+            for index, values in state["state"].items()
+        }
+        return {**state, "state": moments}
 
     def _autocast(self) -> torch.autocast:
         dtype = torch.float16 if self._recipe.precision == "fp16" else torch.bfloat16
@@ -170,8 +215,7 @@ def _compile_blocks(model: nn.Module) -> None:
     Raises:
         ConfigError: The model repeats nothing.
     """
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    blocks = [block for blocks in lists for block in blocks]
+    blocks = repeated_blocks(model)
     if not blocks:
         raise ConfigError(
             f"compile is true, but {type(model).__name__} has no repeated blocks to compile; set "

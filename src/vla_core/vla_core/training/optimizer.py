@@ -13,6 +13,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from vla_core.training.recipe_sections import OptimizerRecipe
+from vla_core.training.sharding import divide
 
 
 def build_optimizer(
@@ -107,7 +108,7 @@ class WeightAverage:
         """Restore what ``state_dict`` returned."""
         self._num_updates = int(state["num_updates"])
         for name, average in zip(self._names, self._average, strict=True):
-            average.copy_(state[name])
+            average.copy_(divide(state[name], average))
 
     @torch.no_grad()
     def _swap(self) -> None:

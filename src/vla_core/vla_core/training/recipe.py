@@ -66,6 +66,7 @@ class TrainRecipe:
         gradient_accumulation: Parts that the batch of a process is computed in, to save memory.
         gradient_checkpointing: Recompute the backbone's activations, to save memory.
         compile: Compile the blocks of the transformers with ``torch.compile``.
+        shard_weights: Each of several processes keeps a part of the weights (FSDP), and not all.
         unfreeze_step: The backbone is frozen before this step and trained from it on; None
             leaves it as the model has it.
         lora: Low-rank adapters in the backbone.
@@ -101,6 +102,7 @@ class TrainRecipe:
     gradient_accumulation: int = 1
     gradient_checkpointing: bool = False
     compile: bool = False
+    shard_weights: bool = False
     unfreeze_step: int | None = None
     skip_damaged: bool = False
     lora: LoraRecipe = field(default_factory=LoraRecipe)
@@ -124,7 +126,8 @@ class TrainRecipe:
             require_count(name, getattr(self, name))
         if self.unfreeze_step is not None:
             require_count("unfreeze_step", self.unfreeze_step)
-        for name in ("cache_features", "gradient_checkpointing", "compile", "skip_damaged"):
+        flags = ("cache_features", "gradient_checkpointing", "compile", "shard_weights")
+        for name in (*flags, "skip_damaged"):
             require_flag(name, getattr(self, name))
         require_choice("device", self.device, DEVICES)
         require_choice("normalization", self.normalization, NORMALIZATION_MODES)
@@ -170,6 +173,11 @@ class TrainRecipe:
         if self.lora.rank and self.unfreeze_step is not None:
             raise ConfigError(
                 "lora.rank trains adapters alone and unfreeze_step the backbone itself; give one."
+            )
+        if self.compile and self.shard_weights:
+            raise ConfigError(
+                "compile turns a block into one function, but shard_weights gathers the weights "
+                "of each layer in it; set compile=false or shard_weights=false."
             )
         starts = [stage.from_step for stage in self.curriculum]
         if starts and (starts[0] != 0 or starts != sorted(set(starts))):

@@ -261,17 +261,19 @@ class Trainer:
             self._log.log(group, self._step, figures)
 
     def _roll_out(self, display: ProgressDisplay) -> None:
-        if self.is_main:
-            assert self._task is not None
-            with self._learner.averaged() as model:
+        assert self._task is not None
+        with self._learner.averaged() as model:
+            if model is not None:
                 rate = success_rate(model, self._pipeline, self.recipe.rollout, self._task)
-            self._record("rollout", {"success": rate})
-            display.note(f"step {self._step}: {rate:.0%} of the episodes in simulation succeeded")
+                self._record("rollout", {"success": rate})
+                done = f"{rate:.0%} of the episodes in simulation succeeded"
+                display.note(f"step {self._step}: {done}")
         self._accelerator.wait_for_everyone()
 
     def _validate(self, display: ProgressDisplay) -> None:
         with self._learner.averaged() as model:
-            validation = self._first.validate(model)
+            own = None if model is None else self._first.validate(model)
+        validation = from_all_processes(self._accelerator, own)[0]
         if validation is None:
             return
         self._validation = validation
@@ -285,21 +287,15 @@ class Trainer:
         is_best = error < self._best_error
         if is_best:
             self._best_error, self._best_step = error, self._step
-        random = from_all_processes(self._accelerator, random_state())
-        if self.is_main:
-            self._write(random, is_policy=is_best or self.recipe.checkpoint.policy == "last")
-        self._accelerator.wait_for_everyone()
-        self._saved_step = self._step
-
-    def _write(self, random: list[dict[str, Any]], *, is_policy: bool) -> None:
-        assert self._log is not None
-        self._log.flush()
+        if self._log is not None:
+            self._log.flush()
         # Before the checkpoint: if the process is killed in between, the resumed run trains these
         # steps again, and writes the same policy.
-        if is_policy:
+        if is_best or self.recipe.checkpoint.policy == "last":
             with self._learner.as_policy() as model:
-                dtype = self.recipe.checkpoint.dtype
-                self.folder.write_policy(model, self._pipeline, self._provenance(), dtype)
+                if model is not None:
+                    dtype = self.recipe.checkpoint.dtype
+                    self.folder.write_policy(model, self._pipeline, self._provenance(), dtype)
         progress = {
             "step": self._step,
             "sampler": [source.state_dict() for source in self._sources],
@@ -315,10 +311,13 @@ class Trainer:
             average=self._learner.average(),
             optimizer=self._learner.state_dict(),
             progress=progress,
-            random=random,
+            random=from_all_processes(self._accelerator, random_state()),
         )
-        self.folder.checkpoints.save(self._step, state, best_step=self._best_step)
-        self.folder.plot()
+        if self.is_main:
+            self.folder.checkpoints.save(self._step, state, best_step=self._best_step)
+            self.folder.plot()
+        self._accelerator.wait_for_everyone()
+        self._saved_step = self._step
 
     def _provenance(self) -> dict[str, Any]:
         own = [s.dataset for s in self._sources if s.pipeline is self._pipeline]
