@@ -204,8 +204,9 @@ class BagObservations:
             except MessageError as error:
                 self._complain(f"{topic}: {error}")
             self._after_arrival(topic)
-            if self._pending:
-                yield from self._settled(self._now_ns - self._settle_ns)
+            settled_ns = self._now_ns - self._settle_ns
+            if self._pending and self._pending[0].observed_ns <= settled_ns:
+                yield from self._settled(settled_ns)
         self._after_last_arrival()
         yield from self._settled(self._now_ns)
 

@@ -186,18 +186,18 @@ class Recording:
             messages = read_messages(self._files, topics, start_ns, stop_ns)
         else:
             messages = self._scanned(topics, start_ns, stop_ns)
-        last = "its beginning"
+        last: RawMessage | None = None
         while True:
             try:
                 found = next(messages, None)
             except Exception as error:
                 raise DatasetError(
-                    f"bag '{self.path}' cannot be read after {last}: {error}. {_MEND}"
+                    f"bag '{self.path}' cannot be read after {_place(last)}: {error}. {_MEND}"
                 ) from error
             if found is None:
                 return
             yield found
-            last = f"a message of {found.topic} received at {found.received_ns / 1e9:.3f} s"
+            last = found
 
     def _scanned(
         self, topics: Collection[str], start_ns: int | None, stop_ns: int | None
@@ -269,6 +269,12 @@ def _indexed_files(path: Path) -> list[McapFile]:
         return []
     files = [McapFile(file) for file in paths]
     return files if all(file.chunks for file in files) else []
+
+
+def _place(last: RawMessage | None) -> str:
+    if last is None:
+        return "its beginning"
+    return f"a message of {last.topic} received at {last.received_ns / 1e9:.3f} s"
 
 
 def _believe() -> None:

@@ -38,16 +38,21 @@ class StampedRing(Generic[ItemT]):
 
     def add(self, stamp_ns: int, item: ItemT) -> None:
         """Add an item; after those of the same stamp."""
-        if self._stamps and stamp_ns < self._stamps[-1] - self._span_ns:
+        stamps, items = self._stamps, self._items
+        if stamps and stamp_ns < stamps[-1] - self._span_ns:
             self.clear()
-        place = bisect_right(self._stamps, stamp_ns)
-        self._stamps.insert(place, stamp_ns)
-        self._items.insert(place, item)
-        num_old = max(
-            bisect_left(self._stamps, self._stamps[-1] - self._span_ns),
-            len(self._stamps) - self._capacity,
-        )
-        del self._stamps[:num_old], self._items[:num_old]
+        if not stamps or stamp_ns >= stamps[-1]:
+            stamps.append(stamp_ns)
+            items.append(item)
+        else:
+            place = bisect_right(stamps, stamp_ns)
+            stamps.insert(place, stamp_ns)
+            items.insert(place, item)
+        num_old = len(stamps) - self._capacity
+        if stamps[0] < stamps[-1] - self._span_ns:
+            num_old = max(num_old, bisect_left(stamps, stamps[-1] - self._span_ns))
+        if num_old > 0:
+            del stamps[:num_old], items[:num_old]
 
     def clear(self) -> None:
         """Forget all items."""

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from vla_core.dataset.bag_observations import BagObservations
+from vla_core.errors import ConfigError
+from vla_core.evaluation.replay import tick_log
 from vla_core.evaluation.replay.bag_replay import BagReplay
 from vla_core.evaluation.replay.bag_result import BagResult, load_finished
 from vla_core.evaluation.replay.metrics import compute_metrics
@@ -77,6 +79,14 @@ def test_a_saved_result_is_read_back_and_found_by_what_it_is_of(result, tmp_path
     own = {name: result.facts[name] for name in ("checkpoint_id", "bag_bytes", "settings")}
     assert load_finished(tmp_path, own) is not None
     assert load_finished(tmp_path, {**own, "checkpoint_id": "another"}) is None
+
+
+def test_worst_moments_that_nothing_can_draw_are_refused_before_the_recording_is_read(
+    replay, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(tick_log, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"num_worst must be 0 without matplotlib"):
+        replay(tmp_path / "no_such_bag", num_worst=1)
 
 
 def test_ticks_outside_of_episodes_are_not_judged(bags, policy, tmp_path):

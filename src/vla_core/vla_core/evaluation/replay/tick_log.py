@@ -6,11 +6,11 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from vla_core.errors import ConfigError
 from vla_core.evaluation.captions import tile_images
@@ -64,11 +64,19 @@ class TickLog:
         pipeline: Processing of the policy, whose space makes joints comparable.
         contract: The robot.
         num_worst: Worst moments to keep with their frames.
+
+    Raises:
+        ConfigError: There is nothing to draw the worst moments with.
     """
 
     def __init__(
         self, pipeline: ProcessingPipeline, contract: RobotContract, num_worst: int
     ) -> None:
+        if num_worst and find_spec("matplotlib") is None:
+            raise ConfigError(
+                "num_worst must be 0 without matplotlib, whose font labels the frames; or run "
+                "pip install 'vla_core[report]'."
+            )
         self._pipeline = pipeline
         self._contract = contract
         self._num_worst = num_worst
@@ -79,7 +87,7 @@ class TickLog:
         self._rows: dict[str, list[Any]] = {}
         self._probes: dict[str, list[Any]] = {}
         self._sums: dict[str, NDArray[np.float64]] = {}
-        self._worst: list[tuple[float, int, dict[str, Any], bytes]] = []
+        self._worst: list[tuple[float, dict[str, Any], Mapping[str, NDArray[np.uint8]]]] = []
 
     def add(self, tick: AnsweredTick, recorded: NDArray[np.float64]) -> None:
         """Compare an answer with the demonstrator's actions, [K, A], NaN where unknown."""
@@ -139,7 +147,7 @@ class TickLog:
     def worst(self) -> tuple[list[dict[str, Any]], list[bytes]]:
         """Return the worst moments, worst first, and their frames."""
         found = sorted(self._worst, key=lambda moment: -moment[0])
-        return [moment[2] for moment in found], [moment[3] for moment in found]
+        return [facts for _, facts, _ in found], [_picture(images) for _, _, images in found]
 
     def _policy_errors(
         self, chunk: ActionChunk, recorded: NDArray[np.float64]
@@ -206,10 +214,12 @@ class TickLog:
         """Keep a moment if it is among the worst, and the worst of its second."""
         if not self._num_worst:
             return
-        near = [m for m in self._worst if abs(m[1] - tick.time_ns) < _WORST_DISTANCE_NS]
+        distances_ns = [abs(facts["time_ns"] - tick.time_ns) for _, facts, _ in self._worst]
+        moments = list(zip(self._worst, distances_ns, strict=True))
+        near = [moment for moment, distance in moments if distance < _WORST_DISTANCE_NS]
+        rest = [moment for moment, distance in moments if distance >= _WORST_DISTANCE_NS]
         if any(moment[0] >= score for moment in near):
             return
-        rest = [moment for moment in self._worst if moment not in near]
         if len(rest) >= self._num_worst:
             least = min(rest, key=lambda moment: moment[0])
             if least[0] >= score:
@@ -225,7 +235,9 @@ class TickLog:
                 for name, value in zip(self._contract.action_names, error, strict=True)
             },
         }
-        self._worst = [*rest, (score, tick.time_ns, facts, _picture(tick.observation))]
+        # A frame may be a view of a chunk of the recording, which is not to be kept.
+        images = {name: image.copy() for name, image in tick.observation.images.items()}
+        self._worst = [*rest, (score, facts, images)]
 
 
 def small_images(observation: Observation) -> dict[str, NDArray[np.uint8]]:
@@ -237,16 +249,9 @@ def small_images(observation: Observation) -> dict[str, NDArray[np.uint8]]:
     return found
 
 
-def _picture(observation: Observation) -> bytes:
-    try:
-        tiles: Image.Image = tile_images(observation.images, _TILE_PX)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "num_worst must be 0 without matplotlib, whose font labels the frames; or run "
-            "pip install 'vla_core[report]'."
-        ) from error
+def _picture(images: Mapping[str, NDArray[np.uint8]]) -> bytes:
     buffer = io.BytesIO()
-    tiles.save(buffer, format="JPEG", quality=82)
+    tile_images(images, _TILE_PX).save(buffer, format="JPEG", quality=82)
     return buffer.getvalue()
 
 
