@@ -180,6 +180,33 @@ def test_a_stop_that_is_followed_by_its_release_at_once_still_counts(
     wait_for(robot, wait_until, CommandStatus.HOLDING, "emergency stop")
 
 
+def test_a_stop_of_a_best_effort_publisher_counts(node, robot, start, wait_until):
+    from rclpy.qos import qos_profile_sensor_data
+    from std_msgs.msg import Bool
+    from vla_msgs.msg import CommandStatus
+
+    button = node.create_publisher(Bool, "estop", qos_profile_sensor_data)
+    start()
+    wait_until(
+        lambda: (
+            button.publish(Bool(data=True))
+            or robot.is_in(CommandStatus.WAITING, "emergency stop: topic /estop")
+        ),
+        "the stop",
+    )
+
+
+def test_deadman_and_leader_may_be_best_effort(node, start, tmp_path, wait_until):
+    from rclpy.qos import qos_profile_sensor_data
+    from sensor_msgs.msg import JointState
+    from std_msgs.msg import Bool
+
+    start(safety={"deadman_topic": "enable", "deadman_max_age_s": 0.5}, tmp_path=tmp_path)
+    for kind, topic in ((Bool, "enable"), (JointState, "teleop_joint_states")):
+        publisher = node.create_publisher(kind, topic, qos_profile_sensor_data)
+        wait_until(publisher.get_subscription_count, f"a subscription that hears {topic}")
+
+
 def test_the_deadman_must_be_held(robot, start, move, publish, tmp_path, wait_until):
     from vla_msgs.msg import CommandStatus
 

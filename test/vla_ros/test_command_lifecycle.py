@@ -91,6 +91,26 @@ def test_an_emergency_stop_outlasts_a_new_configuration(
     wait_until(lambda: robot.is_in(CommandStatus.WAITING, "emergency stop"), "the reason")
 
 
+def test_an_emergency_stop_is_kept_for_a_restart_until_an_orderly_end(
+    start_node, call_service, tmp_path, monkeypatch, wait_until
+):
+    from std_srvs.srv import Trigger
+
+    def kept():
+        return list(tmp_path.glob("vla_ros_emergency_stop_*"))
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    process = start_node("command_node")
+    assert call_service(Trigger, "command_node/emergency_stop", Trigger.Request()).success
+    wait_until(kept, "the file that keeps it")
+    assert call_service(Trigger, "command_node/reset_emergency_stop", Trigger.Request()).success
+    assert not kept()
+    assert call_service(Trigger, "command_node/emergency_stop", Trigger.Request()).success
+    wait_until(kept, "the file that keeps it")
+    assert process.stop() == 0
+    assert not kept()
+
+
 def test_deactivation_in_motion_brings_the_arm_to_rest_first(
     moving, robot, change_state, wait_until
 ):

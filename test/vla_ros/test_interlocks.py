@@ -34,6 +34,18 @@ def test_the_first_reason_of_an_emergency_stop_is_kept():
     assert interlocks.emergency == "first"
 
 
+def test_the_beginning_of_an_emergency_stop_is_told_once():
+    told = []
+    interlocks = Interlocks(
+        SafetyContract(), is_armed=True, on_stop=lambda: told.append(interlocks.emergency)
+    )
+    interlocks.stop("first")
+    interlocks.stop("second")
+    interlocks.reset()
+    interlocks.stop("third")
+    assert told == ["first", "third"]
+
+
 def test_a_reset_says_whether_there_was_something_to_reset():
     assert not make_interlocks().reset()
 

@@ -61,8 +61,13 @@ class CommandInputs:
         self._leader = PolledSubscription(
             node, JointState, "teleop_joint_states", sensor_subscription_qos()
         )
-        # Every word counts: a stop must not be overwritten by what follows it.
-        self._emergency = PolledSubscription(node, Bool, "estop", status_qos())
+        # Every word counts: a stop must not be overwritten by what follows it. A reliable
+        # subscription hears no best-effort publisher, and only a reliable one loses nothing.
+        lossy = sensor_subscription_qos()
+        lossy.depth = status_qos().depth
+        self._emergency = [
+            PolledSubscription(node, Bool, "estop", profile) for profile in (status_qos(), lossy)
+        ]
         topic = contract.safety.deadman_topic
         self._deadman = (
             PolledSubscription(node, Bool, topic, sensor_subscription_qos()) if topic else None
@@ -88,9 +93,9 @@ class CommandInputs:
             now_ns: Time of the tick.
             monotonic_ns: The same on the monotonic clock.
         """
-        while (word := self._emergency.take_next()) is not None:
-            if word.data:
-                self._interlocks.stop(f"topic {self._emergency.topic}")
+        for emergency in self._emergency:
+            if any(word.data for word in emergency.take_all()):
+                self._interlocks.stop(f"topic {emergency.topic}")
         if self._deadman is not None and (word := self._deadman.take()) is not None:
             self._interlocks.hear_deadman(bool(word.data), monotonic_ns)
         self._take_joint_states(stream)
@@ -177,7 +182,9 @@ class CommandInputs:
 
     def destroy(self) -> None:
         """Unsubscribe from everything."""
-        for subscription in (self._states, self._chunks, self._leader, self._emergency):
+        for subscription in (self._states, self._chunks, self._leader):
             subscription.destroy()
+        for emergency in self._emergency:
+            emergency.destroy()
         if self._deadman is not None:
             self._deadman.destroy()

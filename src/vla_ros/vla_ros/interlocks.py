@@ -6,6 +6,8 @@ Times are those of a monotonic clock, in ns: what was heard when, whatever its s
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from vla_core.processing.contract import SafetyContract
 
 
@@ -19,14 +21,23 @@ class Interlocks:
         safety: The contract's part about it.
         is_armed: Whether commands reach the robot from the start.
         emergency: Why an emergency stop is in force already.
+        on_stop: Called when an emergency stop begins, in the thread that has set it.
 
     Attributes:
         is_armed: Whether commands are to reach the robot; else they are previewed.
         emergency: Why the emergency stop is in force; empty when it is not.
     """
 
-    def __init__(self, safety: SafetyContract, *, is_armed: bool, emergency: str = "") -> None:
+    def __init__(
+        self,
+        safety: SafetyContract,
+        *,
+        is_armed: bool,
+        emergency: str = "",
+        on_stop: Callable[[], object] | None = None,
+    ) -> None:
         self._safety = safety
+        self._on_stop = on_stop
         self.is_armed = is_armed
         self.emergency = emergency
         self._deadman: bool | None = None
@@ -34,7 +45,11 @@ class Interlocks:
 
     def stop(self, reason: str) -> None:
         """Set the emergency stop, which stays until `reset`; the first reason is kept."""
-        self.emergency = self.emergency or reason
+        if self.emergency:
+            return
+        self.emergency = reason
+        if self._on_stop is not None:
+            self._on_stop()
 
     def reset(self) -> bool:
         """Clear the emergency stop and return whether it was in force."""

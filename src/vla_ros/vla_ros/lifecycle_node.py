@@ -87,6 +87,10 @@ class ManagedNode(LifecycleNode, abc.ABC, Generic[ParametersT]):
         """Real-time priority that the main thread asks for; 0 for none."""
         return 0
 
+    def forget(self) -> None:
+        """Forget what is kept for a process that is started again after a failure."""
+        return
+
     def bring_up(self) -> None:
         """Configure and activate without a lifecycle manager.
 

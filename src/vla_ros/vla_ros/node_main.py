@@ -43,22 +43,25 @@ def run_node(
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         raise_priority(node, node.main_priority)
-        is_up = True
+        is_up, has_failed = True, True
         try:
             if node.parameters.autostart:
                 is_up = _bring_up(node)
             while is_up and not stop.is_set and not node.has_failed:
                 node.turn(executor)
-        finally:
             has_failed = node.has_failed
+        finally:
             node.tear_down()
+            has_failed |= node.has_failed
             for _ in range(_LAST_TURNS):
                 executor.spin_once(timeout_sec=0.0)
             executor.shutdown()
+            if is_up and not has_failed:
+                node.forget()
             node.destroy_node()
         if not is_up:
             return EXIT_CONFIGURATION
-        return 1 if has_failed or node.has_failed else 0
+        return 1 if has_failed else 0
 
 
 def _bring_up(node: ManagedNode[Any]) -> bool:

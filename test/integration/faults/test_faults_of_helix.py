@@ -55,3 +55,26 @@ def test_the_command_loop_is_killed(helix):
         "an arm at rest",
     )
     helix.assert_goes_on(restarted=("command_node",))
+
+
+def test_the_command_loop_is_killed_in_an_emergency_stop(helix):
+    """It comes back with the stop still in force."""
+    from std_srvs.srv import Trigger
+
+    def call(service):
+        assert helix.listener.call(Trigger, f"command_node/{service}", Trigger.Request()).success
+
+    call("emergency_stop")
+    helix.stop("emergency stop: service")
+    pid = helix.graph.pid_of("command_node")
+    helix.graph.kill("command_node", signal.SIGKILL)
+    helix.wait_for(lambda: helix.graph.pid_of("command_node") != pid, "another process")
+    num_before = len(helix.listener.heard["command"])
+    helix.wait_for(lambda: len(helix.listener.heard["command"]) > num_before, "its first tick")
+    ticks = helix.listener.heard["command"][num_before:]
+    assert all(tick.emergency_stop for tick in ticks)
+    assert "emergency stop: service ~/emergency_stop, since " in ticks[0].reason
+    log = "\n".join(helix.graph.output_of("command_node"))
+    assert "call ~/reset_emergency_stop to go on" in log
+    call("reset_emergency_stop")
+    helix.assert_goes_on(restarted=("command_node",))

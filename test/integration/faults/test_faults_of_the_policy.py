@@ -2,6 +2,7 @@
 """Faults of the policy and of its chunks: docs/faults.md lists them."""
 
 import os
+import shutil
 import signal
 import subprocess
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ POISONED_TASK = "pick up the cracked block"
 OLD_CHUNK = "the observation of the newest chunk is"
 INFERENCE, COMMAND = "policy_node: inference", "command_node: command"
 NUM_HOGS = 100
+NUM_TRIES = 5
 STEP_NS = 100_000_000
 
 
@@ -104,6 +106,21 @@ def idle_arm(arm):
     )
     yield arm
     arm.say(TASK)
+
+
+@pytest.fixture
+def other_checkpoint(checkpoint, tmp_path):
+    """The policy of these tests with other weights."""
+    import torch
+
+    from vla_core.models.frameworks import AbstractVLA
+
+    folder = tmp_path / "other"
+    shutil.copytree(checkpoint, folder)
+    model = AbstractVLA.from_pretrained(folder)
+    torch.nn.init.ones_(model.missing_state)
+    model.save_pretrained(folder)
+    return folder
 
 
 @contextmanager
@@ -262,6 +279,36 @@ def test_a_second_policy_publishes_chunks(arm, second_policy):
     stop()
     arm.assert_stops(because, redo=stop)
     arm.assert_goes_on()
+
+
+def test_another_checkpoint_is_loaded_in_the_middle_of_a_chunk(arm, checkpoint, other_checkpoint):
+    """No tick is without a chunk to follow; there and back, on a busy machine several times."""
+    from vla_msgs.msg import CommandStatus
+    from vla_msgs.srv import LoadCheckpoint
+
+    def load(folder):
+        """Return the modes from the request until the arm follows the policy of a checkpoint."""
+        arm.wait_for_motion()
+        before = arm.listener.last("chunk")
+        request = LoadCheckpoint.Request(checkpoint=str(folder))
+        response = arm.listener.call(LoadCheckpoint, "policy_node/load_checkpoint", request)
+        assert response.success, response.message
+        assert response.checkpoint_id != before.checkpoint_id
+
+        def is_followed():
+            chunks = [c for c in arm.new("chunk") if c.checkpoint_id == response.checkpoint_id]
+            newest = arm.listener.last("command").chunk_sequence
+            return chunks and newest >= chunks[0].sequence
+
+        arm.wait_for(is_followed, "a motion by the other policy")
+        assert {chunk.epoch for chunk in arm.new("chunk")} == {before.epoch}
+        return {tick.mode for tick in arm.new("command")}
+
+    for _ in range(NUM_TRIES):
+        modes = load(other_checkpoint) | load(checkpoint)
+        if modes == {CommandStatus.EXECUTING}:
+            break
+    assert modes == {CommandStatus.EXECUTING}
 
 
 def test_the_instruction_is_changed_in_the_middle_of_a_chunk(arm):

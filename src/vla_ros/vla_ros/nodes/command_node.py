@@ -23,6 +23,7 @@ from vla_ros.command_diagnostics import CommandDiagnostics
 from vla_ros.command_inputs import CommandInputs
 from vla_ros.command_loop import CommandLoop
 from vla_ros.diagnostics import Diagnostics
+from vla_ros.emergency_latch import EmergencyLatch
 from vla_ros.interlocks import Interlocks
 from vla_ros.lifecycle_node import ManagedNode
 from vla_ros.node_clock import steady_clock
@@ -53,7 +54,19 @@ class CommandNode(ManagedNode[CommandParameters]):
     def __init__(self) -> None:
         super().__init__(CommandParameters)
         # Before the contract is known, so that an emergency stop counts from the first moment.
-        self._interlocks = Interlocks(SafetyContract(), is_armed=False)
+        self._latch = EmergencyLatch(self.get_fully_qualified_name())
+        self._latch_guard = self.create_guard_condition(self._keep_emergency)
+        self._interlocks = Interlocks(
+            SafetyContract(),
+            is_armed=False,
+            emergency=self._latch.find_reason(),
+            on_stop=self._latch_guard.trigger,
+        )
+        if self._interlocks.emergency:
+            self.get_logger().warning(
+                "the emergency stop is still in force that an earlier process of this node has "
+                f"left: {self._interlocks.emergency}; call ~/reset_emergency_stop to go on"
+            )
         self._outputs: list[CommandOutput] = []
         self._inputs: CommandInputs | None = None
         self._loop: CommandLoop | None = None
@@ -93,6 +106,7 @@ class CommandNode(ManagedNode[CommandParameters]):
             contract.safety,
             is_armed=not self._is_dry_run(contract),
             emergency=self._interlocks.emergency,
+            on_stop=self._latch_guard.trigger,
         )
         self._outputs = build_outputs(self, contract, limits, chain)
         self._inputs = CommandInputs(self, contract, self._interlocks)
@@ -173,6 +187,21 @@ class CommandNode(ManagedNode[CommandParameters]):
         self._markers = self._diagnostics = self._loop = self._inputs = self._validity = None
         self._outputs = []
 
+    def forget(self) -> None:
+        """Forget the emergency stop: whoever ends the node and starts it again has decided so."""
+        self._interlocks.reset()
+        self._keep_emergency()
+
+    def _keep_emergency(self) -> None:
+        """Have the file say what is in force, in the executor's thread: no tick waits for it."""
+        try:
+            self._latch.keep(self._interlocks.emergency)
+        except OSError as error:
+            self.get_logger().error(
+                f"{error}; should this process be killed, the next one may be wrong about the "
+                "emergency stop"
+            )
+
     def _poll_outputs(self) -> None:
         for output in self._outputs:
             output.poll()
@@ -209,6 +238,7 @@ class CommandNode(ManagedNode[CommandParameters]):
 
     def _on_reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         was_stopped = self._interlocks.reset()
+        self._keep_emergency()
         response.success = True
         response.message = "the arm may move again" if was_stopped else "it was not in force"
         if was_stopped:
