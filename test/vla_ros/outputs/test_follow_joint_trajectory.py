@@ -97,15 +97,32 @@ def test_plans_that_go_where_the_last_goal_leads_need_no_new_goal(
     assert len(server.goals) <= 4
 
 
-def test_a_stop_is_sent_at_once(output, server, motion, spin_until):
+@pytest.mark.parametrize("num_ticks_before", [0, 3])
+def test_a_stop_is_sent_at_once(output, server, motion, spin_until, num_ticks_before):
     output.send(motion.command(num_ticks=60))
     spin_until(lambda: len(server.goals) == 1, "the first goal")
-    for _ in range(3):
-        motion.command()
+    for _ in range(num_ticks_before):
+        output.send(motion.command(num_ticks=60))
+    assert len(server.goals) == 1
     stop = motion.command(is_stopping=True)
     output.send(stop)
     spin_until(lambda: len(server.goals) == 2, "the stop")
     assert list(server.goals[1].points[-1].positions) == stop.positions[-1].tolist()
+
+
+def test_a_change_of_the_way_waits_for_the_spacing_of_goals(
+    output, server, motion, spin, spin_until
+):
+    output.send(motion.command(num_ticks=60))
+    spin_until(lambda: len(server.goals) == 1, "the first goal")
+    motion.velocity = -motion.velocity
+    output.send(motion.command(num_ticks=60))
+    spin(20)
+    assert len(server.goals) == 1
+    changed = motion.command(num_ticks=60)
+    output.send(changed)
+    spin_until(lambda: len(server.goals) == 2, "the goal along the new way")
+    assert time_ns(server.goals[1].header.stamp) == changed.now_ns
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ class FollowJointTrajectoryOutput(TrajectoryOutput):
         elapsed_s = (command.now_ns - self._promised_ns) * 1e-9
         if elapsed_s < 0.0:  # the clock was set back
             return True
-        if elapsed_s < _MIN_INTERVAL_S:
+        if elapsed_s < _MIN_INTERVAL_S and not command.is_stopping:
             return False
         first = round(elapsed_s / self.period_s)
         rows = np.arange(self._num_margin)
