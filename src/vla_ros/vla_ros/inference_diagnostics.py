@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Protocol
 
 from vla_msgs.msg import PolicyStatus
@@ -67,8 +66,7 @@ def report_observations(
     ages = receiver.buffer.camera_ages_s(now_ns)
     values: dict[str, object] = {f"age of {name} [s]": age for name, age in ages.items()}
     values["age of joint states [s]"] = receiver.buffer.state_age_s(now_ns)
-    used = report.camera_ages_s.values()
-    values["camera skew [s]"] = max(used) - min(used) if used else math.nan
+    values["camera skew [s]"] = report.camera_skew_s
     if report.state == PolicyStatus.WAITING:
         return DiagnosticReport(DiagnosticLevel.WARN, report.reason, values)
     if crowded := receiver.crowded_topics():

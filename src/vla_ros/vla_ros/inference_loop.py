@@ -317,6 +317,7 @@ class InferenceLoop:
         self.latencies_s.add(self.report.latency_s)
         self.report.committed_steps = num_committed
         self.report.camera_ages_s, self.report.state_age_s = ages, state_age_s
+        self.report.note_observation(observation)
         self._set_report(PolicyStatus.RUNNING, "")
         self._on_change()
 

@@ -10,6 +10,7 @@ from rclpy.impl.rcutils_logger import RcutilsLogger
 from vla_msgs.msg import PolicyStatus
 
 from vla_core.processing.gaps import Gap
+from vla_core.types import Observation
 from vla_ros.conversions import time_message
 
 STATE_NAMES: dict[int, str] = {
@@ -35,6 +36,7 @@ class InferenceReport:
         committed_steps: Steps of the last chunk that were fixed before its inference.
         camera_ages_s: Age of each camera's frame at the start of the last inference.
         state_age_s: Age of the joint state then.
+        camera_skew_s: How far apart the frames were that the last inference has answered.
     """
 
     state: int = PolicyStatus.UNCONFIGURED
@@ -45,6 +47,7 @@ class InferenceReport:
     committed_steps: int = 0
     camera_ages_s: dict[str, float] = field(default_factory=dict)
     state_age_s: float = math.inf
+    camera_skew_s: float = math.nan
 
     def change(
         self, state: int, reason: str, gap: Gap | None = None, *, logger: RcutilsLogger
@@ -64,6 +67,11 @@ class InferenceReport:
         name = STATE_NAMES[state]
         logger.info(f"{name}: {reason}" if reason else name)
         return True
+
+    def note_observation(self, observation: Observation) -> None:
+        """Take what the last inference has answered."""
+        skews_s = [observation.skews_s[name] for name in observation.images]
+        self.camera_skew_s = max(skews_s) - min(skews_s)
 
     def message(self, stamp_ns: int, checkpoint_id: str) -> PolicyStatus:
         """Return it as a message, without the task.

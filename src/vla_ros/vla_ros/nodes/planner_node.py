@@ -177,6 +177,7 @@ class PlannerNode(ManagedNode[PlannerParameters]):
             return
         end_ns = self._now_ns()
         report.sequence += 1
+        report.note_observation(observation)
         report.latency_s = (end_ns - start_ns) * 1e-9
         self._latencies_s.add(report.latency_s)
         self._plans.publish(
