@@ -53,13 +53,17 @@ def test_file_has_exactly_the_declared_parameters_with_their_types(cls, make_nod
 
 
 @pytest.mark.parametrize("cls", NODE_PARAMETERS, ids=lambda cls: cls.NODE)
-def test_every_parameter_is_described(cls, make_node):
+def test_every_parameter_is_described_and_every_number_has_a_range(cls, make_node):
     node = make_node()
     declare_parameters(node, cls)
     for field in dataclasses.fields(cls):
         descriptor = node.describe_parameter(field.name)
         assert descriptor.description
         assert descriptor.type != ParameterType.PARAMETER_NOT_SET
+        if descriptor.type == ParameterType.PARAMETER_INTEGER:
+            assert descriptor.integer_range, field.name
+        if descriptor.type == ParameterType.PARAMETER_DOUBLE:
+            assert descriptor.floating_point_range, field.name
 
 
 def test_override_wins_over_the_file(make_node):

@@ -18,7 +18,7 @@ JOINTS = ("shoulder", "elbow")
 HOME = np.array([0.0, 0.5])
 
 
-def make_contract(**action) -> RobotContract:
+def make_contract(command_hz=50.0, **action) -> RobotContract:
     limits = {"lower": -2.0, "upper": 2.0, "velocity": 1.5, "acceleration": 6.0}
     action = {"kind": "joint_position", "rate_hz": 10.0, "max_age_s": 0.6, **action}
     return RobotContract.from_dict(
@@ -27,7 +27,11 @@ def make_contract(**action) -> RobotContract:
             "cameras": {"front": {"topic": "image", "width": 8, "height": 8, "max_age_s": 0.2}},
             "state": {"topic": "joint_states", "joints": list(JOINTS), "max_age_s": 0.1},
             "action": {"joints": list(JOINTS), **action},
-            "command": {"rate_hz": 50.0, "output": "joint_trajectory", "topic": "trajectory"},
+            "command": {
+                "rate_hz": command_hz,
+                "output": "joint_trajectory",
+                "topic": "trajectory",
+            },
             "limits": {joint: dict(limits) for joint in JOINTS},
         }
     )
@@ -50,8 +54,9 @@ def make_chunk(stamp_ns: int, targets=None, **changes) -> ActionChunk:
 class Arm:
     """A stream with an arm that follows its plan perfectly, ticked on a clock of its own."""
 
-    def __init__(self, **settings):
-        self.stream = CommandStream(make_contract(), **settings)
+    def __init__(self, command_hz=50.0, **settings):
+        self.stream = CommandStream(make_contract(command_hz), **settings)
+        self.tick_ns = round(1e9 / command_hz)
         self.now_ns = 1_000_000_000
         self.measured = HOME.copy()
         self.sequence = itertools.count(1)
@@ -68,7 +73,7 @@ class Arm:
             if measures:
                 self.measure()
             tick = self.stream.tick(self.now_ns)
-            self.now_ns += TICK_NS
+            self.now_ns += self.tick_ns
             if tick.plan is not None:
                 self.measured = tick.plan[0][0]
         return tick
@@ -114,6 +119,17 @@ def test_chunk_is_followed_to_its_end(arm):
     arm.give_chunk(np.linspace(HOME, HOME + 0.1, 5))
     arm.tick(30)
     np.testing.assert_allclose(arm.measured, HOME + 0.1, atol=1e-5)
+
+
+def test_a_stream_at_500_hz_follows_a_chunk_within_the_limits():
+    arm = Arm(command_hz=500.0)
+    arm.measure()
+    arm.give_chunk(np.linspace(HOME, HOME + 0.1, 5))
+    ticks = [arm.tick() for _ in range(300)]
+    np.testing.assert_allclose(arm.measured, HOME + 0.1, atol=1e-5)
+    velocities = np.array([tick.velocity for tick in ticks if tick.velocity is not None])
+    assert np.abs(velocities).max() <= 1.5 + 1e-9
+    assert np.abs(np.diff(velocities, axis=0)).max() <= 6.0 * 0.002 + 1e-9
 
 
 def test_plan_ends_at_rest(moving):

@@ -36,6 +36,15 @@ def test_a_frozen_camera_of_a_real_robot_is_noticed(name):
         assert camera.max_age_s <= camera.max_frozen_s <= 1.0
 
 
+@each_real_robot
+def test_several_cameras_of_a_real_robot_show_one_instant(name):
+    """More than a period of cameras at 30 Hz apart are only robots with slow joint states."""
+    contract = load_contract(name)
+    if len(contract.cameras) > 1:
+        assert contract.alignment.max_skew_s is not None
+        assert 1 / 30 < contract.alignment.max_skew_s <= max(0.05, contract.state.max_age_s / 2)
+
+
 @each_contract
 def test_what_is_commanded_is_measured_in_the_same_order(name):
     contract = load_contract(name)

@@ -33,6 +33,9 @@ COMMAND_OUTPUTS = (
 GRIPPER_OUTPUTS = ("joint", "gripper_command", "parallel_gripper_command", "float64")
 GRIPPER_MODES = ("continuous", "binary")
 DELTA_FRAMES = ("base", "tool")
+SLOWEST_ACTION_HZ = 0.1
+SLOWEST_COMMAND_HZ, FASTEST_COMMAND_HZ = 10.0, 1000.0
+"""A slower command loop stops too late, and a faster one is more than a process here can keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +62,7 @@ class ActionContract:
         """Refuse values out of range."""
         require_choice("kind", self.kind, ACTION_KINDS)
         object.__setattr__(self, "joints", require_unique_names("joints", self.joints))
-        require_rate("rate_hz", self.rate_hz)
+        require_rate("rate_hz", self.rate_hz, SLOWEST_ACTION_HZ, FASTEST_COMMAND_HZ)
         require_positive("max_age_s", self.max_age_s)
         require_choice("delta_frame", self.delta_frame, DELTA_FRAMES)
 
@@ -91,7 +94,7 @@ class CommandContract:
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
-        require_rate("rate_hz", self.rate_hz)
+        require_rate("rate_hz", self.rate_hz, SLOWEST_COMMAND_HZ, FASTEST_COMMAND_HZ)
         require_choice("output", self.output, COMMAND_OUTPUTS)
         if not isinstance(self.topics, Mapping):
             raise ConfigError(f"topics must list joints by topic, got {self.topics!r}.")

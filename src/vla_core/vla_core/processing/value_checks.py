@@ -11,9 +11,6 @@ import yaml
 
 from vla_core.errors import ConfigError
 
-SLOWEST_RATE_HZ = 0.1
-FASTEST_RATE_HZ = 10_000.0
-
 
 class UniqueKeyLoader(yaml.SafeLoader):
     """SafeLoader that refuses a repeated key, of which YAML would silently keep the last.
@@ -123,14 +120,11 @@ def require_positive(name: str, value: float) -> None:
         raise ConfigError(f"{name} must be positive, got {value!r}.")
 
 
-def require_rate(name: str, value: float) -> None:
-    """Raise ConfigError unless the value is a rate in Hz at which an arm can be driven."""
+def require_rate(name: str, value: float, slowest: float, fastest: float) -> None:
+    """Raise ConfigError unless the value is a rate in Hz between two bounds."""
     require_number(name, value)
-    if not SLOWEST_RATE_HZ <= value <= FASTEST_RATE_HZ:
-        raise ConfigError(
-            f"{name} must be between {SLOWEST_RATE_HZ:g} and {FASTEST_RATE_HZ:g} Hz, "
-            f"got {value!r}."
-        )
+    if not slowest <= value <= fastest:
+        raise ConfigError(f"{name} must be between {slowest:g} and {fastest:g} Hz, got {value!r}.")
 
 
 def _is_finite(value: float) -> bool:
