@@ -74,6 +74,13 @@ def test_the_documented_example_runs():
     assert outputs["loss"].isfinite()
 
 
+@pytest.mark.parametrize("loss", ["mse", "l1", "huber"])
+def test_mlp_minimises_what_loss_says(loss):
+    model = make_model(loss=loss)
+    outputs = model(**inputs(actions=rand(BATCH, 4, 3)))
+    assert torch.equal(outputs["loss"], outputs[f"{loss}_loss"])
+
+
 def test_reference_preset_has_the_published_sizes():
     model = OctoVLA.from_preset("reference")
     config = model.get_config()

@@ -69,6 +69,7 @@ class OctoVLA(AbstractVLA):
         num_heads: Their attention heads.
         num_readouts: Readout tokens.
         head: `mlp` or `diffusion`.
+        loss: What the MLP minimises, `mse`, `l1` or `huber`; the diffusion has its own.
         diffusion_steps: Timesteps of the diffusion head.
         prediction: What it predicts, the noise (`epsilon`) or the `sample`.
         head_dim: Width of the head.
@@ -115,6 +116,7 @@ class OctoVLA(AbstractVLA):
         num_heads: int = 8,
         num_readouts: int = 1,
         head: str = "mlp",
+        loss: str = "mse",
         diffusion_steps: int = 20,
         prediction: str = "epsilon",
         head_dim: int = 256,
@@ -137,6 +139,7 @@ class OctoVLA(AbstractVLA):
             "num_heads": num_heads,
             "num_readouts": num_readouts,
             "head": head,
+            "loss": loss,
             "diffusion_steps": diffusion_steps,
             "prediction": prediction,
             "head_dim": head_dim,
@@ -166,6 +169,7 @@ class OctoVLA(AbstractVLA):
             head,
             num_readouts * hidden_dim,
             hidden_dim=head_dim,
+            loss=loss,
             diffusion_steps=diffusion_steps,
             prediction=prediction,
             dropout=dropout,

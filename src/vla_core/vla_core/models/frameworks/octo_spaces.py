@@ -110,6 +110,7 @@ def build_octo_head(
     action_dim: int,
     chunk_size: int,
     hidden_dim: int,
+    loss: str,
     diffusion_steps: int,
     prediction: str,
     dropout: float,
@@ -117,7 +118,7 @@ def build_octo_head(
     """Build the head of a space: a regression, or a diffusion clipped as far out as Octo's."""
     if head == "mlp":
         return MLPActionHead(
-            feature_dim, action_dim, chunk_size, hidden_dim, loss="mse", dropout=dropout
+            feature_dim, action_dim, chunk_size, hidden_dim, loss=loss, dropout=dropout
         )
     return DDPMActionHead(
         feature_dim,
