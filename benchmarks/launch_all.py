@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,8 @@ def main() -> int:
     # What a shell starts with `&` ignores Ctrl-C, and so would the graphs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     good = True
-    for name in args.graphs or available_graphs():
+    # A replay has nothing to play unless it is told what.
+    for name in args.graphs or [name for name in available_graphs() if name != "replay"]:
         with private_domain() as domain, (args.logs / f"{name}.log").open("w") as log:
             good &= run_graph(name, args.seconds, args.ros2_launch, domain, log)
     return 0 if good else 1
@@ -108,7 +110,10 @@ def run_graph(name: str, seconds: float, by_launch: bool, domain: int, log: Any)
         command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
-        while not watcher.heard[JointTrajectory] and time.monotonic() < start + START_PATIENCE_S:
+        latest = start + START_PATIENCE_S
+        while not watcher.heard[JointTrajectory] and time.monotonic() < latest:
+            if process.poll() is not None:
+                break
             watcher.listen()
         to_first_s = time.monotonic() - start
         watcher.forget()
@@ -118,7 +123,8 @@ def run_graph(name: str, seconds: float, by_launch: bool, domain: int, log: Any)
     finally:
         stop = time.monotonic()
         # As a terminal does; the launch system relies on Ctrl-C reaching the nodes too.
-        os.killpg(process.pid, signal.SIGINT)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         status = process.wait(STOP_PATIENCE_S)
         context.try_shutdown()
     return report(name, contract, watcher, seconds, to_first_s, status, time.monotonic() - stop)
