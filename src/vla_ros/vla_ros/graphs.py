@@ -175,7 +175,7 @@ _GRAPHS = {
     for graph in (
         _graph("groot", "GR00T", "groot", framework="gr00t"),
         _graph("pi0", "Pi0", "pi0"),
-        _graph("octo", "Octo", "untrained:octo"),
+        _graph("octo", "Octo", "octo"),
         _graph("openvla", "OpenVLA", "openvla"),
         _graph("rt2", "RT-2", "rt2"),
         _graph("act", "ACT", "act"),
