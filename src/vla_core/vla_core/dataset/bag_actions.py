@@ -100,7 +100,7 @@ class TargetTopic:
         values = self._history.at(at_ns, _LONGEST_HOLE_S)
         distance_s = float(np.abs(values.stamps_ns - at_ns).max()) * 1e-9
         if distance_s > _LONGEST_HOLE_S:
-            raise MessageError(f"the nearest joint states are {distance_s:.3f} s away.")
+            raise MessageError(f"the nearest joint states are more than {_LONGEST_HOLE_S} s away.")
         return dict(zip(self._history.joints, values.values.tolist(), strict=True))
 
     def _array_targets(self, message: Any, received_ns: int, at_ns: int) -> _Targets:
@@ -159,7 +159,8 @@ class DemonstratedActions:
             )
         targets = np.array([found[joint] for joint in self._action.joints])
         if not np.isfinite(targets).all():
-            raise MessageError(f"action must be finite, got {targets.tolist()}.")
+            wrong = [j for j in self._action.joints if not np.isfinite(found[j])]
+            raise MessageError(f"action must be finite, and is not for {quoted(wrong)}.")
         return targets
 
     def action(self, observed_ns: int) -> NDArray[np.float64]:

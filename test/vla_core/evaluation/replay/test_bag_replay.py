@@ -2,6 +2,7 @@
 """Replay of one recording: the policy's answers against the demonstrator's actions."""
 
 import json
+import weakref
 
 import numpy as np
 import pytest
@@ -106,6 +107,36 @@ def test_ticks_outside_of_episodes_are_not_judged(bags, policy, tmp_path):
 
 def test_a_replay_can_end_early(replay, robot_bag):
     assert replay(robot_bag, max_ticks=3).facts["ticks"]["answered"] == 3
+
+
+def leader_messages(bags, until_ms):
+    """A robot that is shown for 3 s what to do by a leader whose joint states may end early."""
+    yield from (sent for sent in bags.robot_messages(3000) if sent.kind != bags.TRAJECTORY)
+    for at in range(0, until_ms, 10):
+        state = bags.joint_state(at, bags.joints_at(at))
+        yield bags.Sent(at + 1, "/robot/leader", bags.JOINT_STATE, state)
+
+
+def test_a_leader_that_falls_silent_costs_neither_memory_nor_what_it_did_before(
+    bags, policy, replay, tmp_path
+):
+    whole = bags.write_bag(tmp_path / "whole", leader_messages(bags, 3000))
+    short = bags.write_bag(tmp_path / "short", leader_messages(bags, 1000))
+    expected = replay(whole, actions=("leader",))
+    frames, held = [], []
+
+    def hold(tick):
+        frames.append(weakref.ref(tick.observation.images["front"]))
+        held.append(sum(frame() is not None for frame in frames))
+
+    settings = ReplaySettings(instruction="pick", actions=("leader",), num_worst=0, probe_every=0)
+    found = BagReplay(policy, short, settings, sinks=[hold]).run()
+    assert len(found.ticks["score"]) == len(expected.ticks["score"]) == 30
+    assert max(held) <= 10
+    np.testing.assert_array_equal(found.ticks["score"][:6], expected.ticks["score"][:6])
+    assert np.isnan(found.ticks["score"][12:]).all()
+    num_unknown = int(np.isnan(found.ticks["recorded"]).all(axis=1).sum())
+    assert list(found.facts["lacking"].values()) == [num_unknown]
 
 
 def test_a_camera_that_stops_is_counted_as_gaps(bags, replay, tmp_path):

@@ -57,6 +57,23 @@ def test_a_hole_is_not_interpolated_over():
     np.testing.assert_allclose(found, [1.0, 2.0, np.nan, np.nan])
 
 
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(-30_000_000, 30_000_000)), min_size=10, max_size=10
+    )
+)
+def test_once_a_chunk_is_covered_nothing_later_changes_what_it_is_compared_with(ticks):
+    demonstration = make_demonstration([])
+    chunk = make_chunk(START_NS)
+    covered = None
+    for step, (is_known, jitter_ns) in enumerate(ticks):
+        observed_ns = START_NS + step * DT_NS + jitter_ns
+        demonstration.put(observed_ns, np.array([step + 1.0]) if is_known else None)
+        if covered is None and demonstration.covers(chunk):
+            covered = demonstration.actions_for(chunk)
+    np.testing.assert_array_equal(demonstration.actions_for(chunk), covered)
+
+
 @pytest.mark.parametrize("is_absolute", [True, False])
 def test_changes_are_taken_from_the_nearest_step(is_absolute):
     observed = [START_NS + k * DT_NS for k in range(6)]

@@ -190,8 +190,7 @@ class BagReplay:
             return "without_instruction"
         if tick.action is None:
             self._lacking[tick.lacking] += 1
-        else:
-            self._demonstration.put(tick.observation.stamp_ns, tick.action)
+        self._demonstration.put(tick.observation.stamp_ns, tick.action)
         while self._pending and self._demonstration.covers(self._pending[0].chunk):
             self._compare(self._pending.popleft())
         return ""

@@ -30,20 +30,30 @@ class Demonstration:
         # Cameras are seldom in step with the ticks, so that a few more are needed.
         self._times: deque[int] = deque(maxlen=2 * num_steps + 8)
         self._actions: deque[NDArray[np.float64]] = deque(maxlen=2 * num_steps + 8)
+        self._newest_ns = 0
 
-    def put(self, observed_ns: int, action: NDArray[np.float64]) -> None:
-        """Take the action on an observation, [A]; it is to be reached one step later."""
-        self._times.append(observed_ns + self._dt_ns)
-        self._actions.append(action)
+    def put(self, observed_ns: int, action: NDArray[np.float64] | None) -> None:
+        """Take the action on an observation, [A]; it is to be reached one step later.
+
+        None: it is unknown.
+        """
+        self._newest_ns = observed_ns + self._dt_ns
+        if action is not None:
+            self._times.append(self._newest_ns)
+            self._actions.append(action)
 
     def clear(self) -> None:
         """Begin another stretch."""
         self._times.clear()
         self._actions.clear()
+        self._newest_ns = 0
 
     def covers(self, chunk: ActionChunk) -> bool:
-        """Tell whether the demonstrator is known as far as a chunk goes."""
-        return bool(self._times) and self._times[-1] >= chunk.end_ns
+        """Tell whether all is known of the demonstrator that a chunk can be compared with."""
+        if self._times and self._times[-1] >= chunk.end_ns:
+            return True
+        # What comes after such a hole says nothing about the chunk.
+        return self._newest_ns > chunk.end_ns + _LONGEST_HOLE * self._dt_ns
 
     def actions_for(self, chunk: ActionChunk) -> NDArray[np.float64]:
         """Return the demonstrator's action for every step of a chunk, NaN if unknown, [K, A]."""
