@@ -40,7 +40,6 @@ ARTIFACTS = (
 )
 """Results of a demonstration, which replace an earlier one's."""
 _PREVIOUS = ".previous"
-_REPLAYED_TICKS = 60
 _PACED_NODES = ("sim_robot_node", "command_node")
 
 
@@ -224,14 +223,13 @@ class Demo:
         )
 
     def _replay(self) -> dict[str, Any] | None:
-        """Replay the beginning of the recording; return what the report says of it."""
+        """Replay the recording; return what the report says of it."""
         from vla_core.evaluation.replay.output import describe_run, write_outputs
         from vla_core.evaluation.replay.runner import ReplayJob, replay_bag
         from vla_core.evaluation.replay.settings import ReplaySettings
 
-        settings = ReplaySettings(max_ticks=_REPLAYED_TICKS, probe_every=_REPLAYED_TICKS // 4)
         job = ReplayJob(
-            checkpoint=self.checkpoint, settings=settings, folder=self.folder / "replay"
+            checkpoint=self.checkpoint, settings=ReplaySettings(), folder=self.folder / "replay"
         )
         try:
             result = replay_bag(job, self.folder / "bag")

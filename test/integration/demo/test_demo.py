@@ -82,6 +82,16 @@ def test_the_run_leaves_recording_film_pictures_and_report(finished_demo):
     assert len(run.chunks.observation_ns) > 5
 
 
+def test_the_whole_recording_is_replayed(finished_demo, summary):
+    metrics = json.loads((finished_demo.folder / "replay/metrics.json").read_text())
+    (bag,) = metrics["bags"]
+    assert set(bag["instructions"]) == {each["instruction"] for each in summary["episodes"]}
+    num_ticks = sum(bag["instructions"].values())
+    assert num_ticks == summary["replay"]["answered"] > 10 * len(summary["episodes"])
+    assert (finished_demo.folder / "replay/report.html").is_file()
+    assert str(finished_demo.folder / "replay/report.html") in finished_demo.output
+
+
 @pytest.fixture(scope="module")
 def rollout(summary, tmp_path_factory):
     """The scenes of the demonstration in the gymnasium loop."""
