@@ -26,11 +26,10 @@ from vla_core.errors import DatasetError
 
 # The one in C is ten times quicker and not in every build of PyYAML.
 _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_STORAGE_SUFFIXES = (".mcap", ".db3")
-_MEND = (
-    "It is no bag, or was cut off or damaged; `mcap recover FILE -o MENDED` saves what an MCAP "
-    "file still holds, `sqlite3 FILE .recover` what a .db3 file does."
-)
+_MENDING = {
+    ".mcap": "mcap recover FILE -o MENDED",
+    ".db3": "sqlite3 FILE .recover | sqlite3 MENDED",
+}
 
 
 class Recording:
@@ -51,7 +50,9 @@ class Recording:
             )
         # rosbags raises whatever its parsers trip over.
         except Exception as error:
-            raise DatasetError(f"bag '{path}' cannot be opened: {error}. {_MEND}") from error
+            raise DatasetError(
+                f"bag '{path}' cannot be opened: {error}. {_advice(self.path)}"
+            ) from error
 
     def __enter__(self) -> Recording:
         """Open the recording."""
@@ -60,7 +61,9 @@ class Recording:
             self._files = _indexed_files(self.path)
         except Exception as error:
             why = str(error).rstrip(".")
-            raise DatasetError(f"bag '{self.path}' cannot be read: {why}. {_MEND}") from error
+            raise DatasetError(
+                f"bag '{self.path}' cannot be read: {why}. {_advice(self.path)}"
+            ) from error
         return self
 
     def __exit__(
@@ -192,7 +195,8 @@ class Recording:
                 found = next(messages, None)
             except Exception as error:
                 raise DatasetError(
-                    f"bag '{self.path}' cannot be read after {_place(last)}: {error}. {_MEND}"
+                    f"bag '{self.path}' cannot be read after {_place(last)}: {error}. "
+                    f"{_advice(self.path)}"
                 ) from error
             if found is None:
                 return
@@ -243,10 +247,10 @@ def _storages(path: Path) -> list[Path]:
     """
     if not path.is_dir() or (path / "metadata.yaml").is_file():
         return [path]
-    files = sorted(file for file in path.iterdir() if file.suffix in _STORAGE_SUFFIXES)
+    files = sorted(file for file in path.iterdir() if file.suffix in _MENDING)
     if not files:
         raise FileNotFoundError(
-            f"the folder holds neither metadata.yaml nor a {' or '.join(_STORAGE_SUFFIXES)} file"
+            f"the folder holds neither metadata.yaml nor a {' or '.join(_MENDING)} file"
         )
     return files
 
@@ -269,6 +273,14 @@ def _indexed_files(path: Path) -> list[McapFile]:
         return []
     files = [McapFile(file) for file in paths]
     return files if all(file.chunks for file in files) else []
+
+
+def _advice(path: Path) -> str:
+    """Say how to mend a recording, by the kind of its storage if that is known."""
+    files = [path] if path.is_file() else path.glob("*")
+    kinds = {file.suffix for file in files} & _MENDING.keys() or _MENDING.keys()
+    ways = " or ".join(f"`{_MENDING[kind]}`" for kind in sorted(kinds, reverse=True))
+    return f"It is no bag, or was cut off or damaged; {ways} saves what it still holds."
 
 
 def _place(last: RawMessage | None) -> str:

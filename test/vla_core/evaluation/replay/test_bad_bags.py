@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: MIT
 """Recordings that something is wrong with: an error that names it, or figures that are right."""
 
+import struct
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin
 
+from vla_core.dataset.mcap_messages import MAGIC
 from vla_core.errors import DatasetError
 
 
@@ -28,6 +31,26 @@ def test_truncated_or_unindexed_file(replay, robot_bag, tmp_path, share):
     path.write_bytes(data[: int(share * len(data))])
     with pytest.raises(DatasetError, match=r"cut.mcap' cannot be .*mcap recover"):
         replay(path)
+
+
+def test_cut_off_sqlite_file(bags, replay, tmp_path):
+    bag = bags.write_bag(tmp_path / "bag", bags.robot_messages(), storage=StoragePlugin.SQLITE3)
+    (path,) = bag.glob("*.db3")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(DatasetError, match=r"cannot be .*sqlite3 FILE .recover") as found:
+        replay(path)
+    assert "mcap recover" not in str(found.value)
+
+
+def test_mcap_file_without_a_summary_is_replayed(replay, robot_bag, result, tmp_path):
+    data = (robot_bag / "good.mcap").read_bytes()
+    footer = struct.Struct("<BQQQI")
+    code, length, summary, *_ = footer.unpack_from(data, len(data) - len(MAGIC) - footer.size)
+    path = tmp_path / "bare.mcap"
+    path.write_bytes(data[:summary] + footer.pack(code, length, 0, 0, 0) + MAGIC)
+    found = replay(path)
+    np.testing.assert_array_equal(found.ticks["predicted"], result.ticks["predicted"])
 
 
 def test_no_such_bag(replay, tmp_path):
