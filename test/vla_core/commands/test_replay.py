@@ -108,8 +108,8 @@ def replay(demonstration, tmp_path_factory):
     """Return the function that runs the command and returns its status and figures."""
     bag, instruction = demonstration
 
-    def run(*arguments, probe_every=0):
-        folder = tmp_path_factory.mktemp("output")
+    def run(*arguments, probe_every=0, folder=None):
+        folder = folder or tmp_path_factory.mktemp("output")
         command = ["replay", str(bag), "--actions", "leader", "--instruction", instruction]
         command += ["--probe-every", str(probe_every), "--output", str(folder), *arguments]
         status = main(command)
@@ -165,6 +165,14 @@ def test_noise_on_the_weights_breaks_the_gate_and_is_worse(replay, gate, noisy, 
     assert metrics["comparison"]["policy"]["verdict"] == "worse"
     assert metrics["comparison"]["policy"]["lower"] > 0.0
     assert "gate broken" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_ray_replays_as_this_process_does_and_resume_takes_what_is_done(replay, good):
+    status, metrics, folder = replay("--max-ticks", "12", "--ray", "local", probe_every=6)
+    assert status == 0
+    assert metrics["error"] == good[1]["error"]
+    _, resumed, _ = replay("--max-ticks", "12", "--resume", probe_every=6, folder=folder)
+    assert resumed["timing"] == metrics["timing"]
 
 
 def test_nothing_to_replay_is_an_error(capsys):
