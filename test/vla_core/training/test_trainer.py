@@ -23,6 +23,14 @@ def _losses(trainer):
         return [(int(row["step"]), row["loss"]) for row in csv.DictReader(file)]
 
 
+def _saved_steps(trainer):
+    return sorted(int(p.name[-8:]) for p in trainer.folder.checkpoints.root.glob("step-*"))
+
+
+def _policy_step(trainer):
+    return json.loads((trainer.folder.policy_path / "training.json").read_text())["steps"]
+
+
 def _interrupt_after(trainer, step):
     """Let Ctrl-C arrive when the given step is logged."""
     append_row = trainer.folder.losses.append
@@ -106,6 +114,31 @@ def test_resumed_run_has_exactly_the_losses_of_an_uninterrupted_one(make_trainer
     ]
     for name, value in weights[0].average.items():
         assert torch.equal(weights[1].average[name], value), name
+
+
+def test_best_checkpoint_and_policy_are_of_the_step_that_was_validated(make_trainer):
+    settings = {
+        "validation": {"every_steps": 3},
+        "checkpoint": {"every_steps": 4, "policy": "best"},
+    }
+    whole = make_trainer("whole", **settings)
+    whole.run()
+    first = make_trainer("parts", **settings)
+    _interrupt_after(first, step=4)
+    first.run()
+    checkpoints = first.folder.checkpoints
+    assert _saved_steps(first) == [3, 4]
+    assert checkpoints.load(checkpoints.latest()).progress["best_step"] == 3
+    assert _policy_step(first) == 3
+    second = make_trainer("parts", **settings)
+    assert second.resume()
+    second.run()
+    steps, errors = second.folder.validations.column("error")
+    best = steps[int(np.argmin(errors))]
+    assert list(steps) == [3, 6, 9, 12]
+    for trainer in (whole, second):
+        assert _saved_steps(trainer) == sorted({best, 12})
+        assert _policy_step(trainer) == best
 
 
 def test_policy_of_half_the_size_acts_and_the_run_keeps_exact_weights(make_trainer):

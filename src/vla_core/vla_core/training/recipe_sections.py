@@ -82,7 +82,7 @@ class CheckpointRecipe:
     """When to save, and which weights become the policy.
 
     Attributes:
-        every_steps: Steps between two checkpoints.
+        every_steps: Steps between two checkpoints; the smallest open-loop error is saved at once.
         policy: ``'last'``, or ``'best'`` by the open-loop error.
         dtype: Of the policy's weights in its file, ``'fp32'``, or ``'fp16'`` for half the size.
     """

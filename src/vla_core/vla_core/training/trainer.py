@@ -190,15 +190,17 @@ class Trainer:
                 self._record("train", figures)
                 display.advance(loss=figures["loss"], learning_rate=figures["learning_rate"])
                 is_last = self._step == recipe.steps
+                is_best = False
                 if is_last or self._is_due(recipe.validation.every_steps):
-                    self._validate(display)
+                    is_best = self._validate(display)
                 if self._is_due(recipe.rollout.every_steps):
                     self._roll_out(display)
-                if is_last or self._is_due(recipe.checkpoint.every_steps):
-                    self._save()
+                # The best weights are saved when they are found: later ones are others.
+                if is_best or is_last or self._is_due(recipe.checkpoint.every_steps):
+                    self._save(is_best=is_best)
                 must_stop |= is_alone and interrupt.requested
             if self._saved_step != self._step:
-                self._save()
+                self._save(is_best=False)
         if self._log is not None:
             self._log.close()
         return TrainingResult(
@@ -270,23 +272,24 @@ class Trainer:
                 display.note(f"step {self._step}: {done}")
         self._accelerator.wait_for_everyone()
 
-    def _validate(self, display: ProgressDisplay) -> None:
+    def _validate(self, display: ProgressDisplay) -> bool:
+        """Measure the open-loop error and return whether it is the smallest so far."""
         with self._learner.averaged() as model:
             own = None if model is None else self._first.validate(model)
         validation = from_all_processes(self._accelerator, own)[0]
         if validation is None:
-            return
+            return False
         self._validation = validation
         joints = {f"error_{name}": value for name, value in validation["joints"].items()}
         figures = {"error": validation["error"], **joints}
         self._record("validation", figures)
         display.note(f"step {self._step}: open-loop error {figures['error']:.4f}")
-
-    def _save(self) -> None:
-        error = self._validation["error"] if self._validation else math.inf
-        is_best = error < self._best_error
+        is_best = bool(validation["error"] < self._best_error)
         if is_best:
-            self._best_error, self._best_step = error, self._step
+            self._best_error, self._best_step = validation["error"], self._step
+        return is_best
+
+    def _save(self, *, is_best: bool) -> None:
         if self._log is not None:
             self._log.flush()
         # Before the checkpoint: if the process is killed in between, the resumed run trains these
