@@ -55,3 +55,30 @@ def test_wandb_that_is_not_installed_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ConfigError, match=r"wandb is 'arms', but .*pip install wandb"):
         WandB("arms", tmp_path, {})
+
+
+def test_wandb_gets_every_figure_and_a_resumed_training_goes_on_with_its_run(
+    make_trainer, monkeypatch
+):
+    runs, figures, ended = [], [], []
+
+    def init(**keywords):
+        runs.append(keywords)
+        return SimpleNamespace(log=log, finish=lambda: ended.append(keywords["id"]))
+
+    def log(named, step):
+        figures.extend((name, step) for name in named)
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Error=RuntimeError))
+    first = make_trainer(steps=2, wandb="arms")
+    first.run()
+    written = [(tag, step) for tag, step, _ in _scalars(first.folder.tensorboard_path)]
+    second = make_trainer(steps=2, wandb="arms")
+    assert second.resume()
+    second.run()
+    assert sorted(figures) == sorted(written)
+    assert {("train/loss", 1), ("train/loss", 2), ("validation/error", 2)} <= set(figures)
+    assert [run["project"] for run in runs] == ["arms", "arms"]
+    assert {run["resume"] for run in runs} == {"allow"}
+    assert ended == [runs[0]["id"], runs[0]["id"]]
+    assert runs[0]["config"]["steps"] == 2
