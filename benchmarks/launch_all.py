@@ -110,10 +110,11 @@ def run_graph(name: str, seconds: float, by_launch: bool, domain: int, log: Any)
         command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
     )
     try:
-        latest = start + START_PATIENCE_S
-        while not watcher.heard[JointTrajectory] and time.monotonic() < latest:
-            if process.poll() is not None:
-                break
+        while (
+            not watcher.heard[JointTrajectory]
+            and process.poll() is None
+            and time.monotonic() < start + START_PATIENCE_S
+        ):
             watcher.listen()
         to_first_s = time.monotonic() - start
         watcher.forget()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which tests share a process, and what a skipped test may give as its reason.
+"""Which tests share a process, a policy like another one, and what a skipped test may give as reason.
 
 With --strict-skips, as .ci/run gives it, any reason that is not listed makes the run fail: a test
 that could have run on this machine and did not is no evidence of anything.
@@ -7,6 +7,7 @@ that could have run on this machine and did not is no evidence of anything.
 
 import os
 import re
+import shutil
 import signal
 
 import pytest
@@ -30,6 +31,24 @@ heed_ctrl_c()  # a shell's background job does not
 def _heed_ctrl_c():
     yield
     heed_ctrl_c()  # nor does a node that has ended
+
+
+@pytest.fixture
+def with_other_weights(tmp_path):
+    """`with_other_weights(checkpoint)` is the folder of another policy of its kind."""
+    import torch
+
+    from vla_core.models.frameworks import AbstractVLA
+
+    def change(checkpoint):
+        folder = tmp_path / "other"
+        shutil.copytree(checkpoint, folder)
+        model = AbstractVLA.from_pretrained(folder)
+        torch.nn.init.ones_(model.missing_state)
+        model.save_pretrained(folder)
+        return folder
+
+    return change
 
 
 ALLOWED_SKIPS = (

@@ -2,7 +2,6 @@
 """Another checkpoint on a running policy_node: the old one acts until the new one can."""
 
 import json
-import shutil
 import threading
 
 import pytest
@@ -11,18 +10,9 @@ pytestmark = pytest.mark.ros
 
 
 @pytest.fixture
-def other_checkpoint(untrained_checkpoint, tmp_path):
+def other_checkpoint(untrained_checkpoint, with_other_weights):
     """The same policy with other weights."""
-    import torch
-
-    from vla_core.models.frameworks import AbstractVLA
-
-    folder = tmp_path / "other"
-    shutil.copytree(untrained_checkpoint, folder)
-    model = AbstractVLA.from_pretrained(folder)
-    torch.nn.init.ones_(model.missing_state)
-    model.save_pretrained(folder)
-    return folder
+    return with_other_weights(untrained_checkpoint)
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from vla_core.processing.contract import RobotContract
 from vla_core.processing.joint_history import JointHistory
 from vla_core.processing.messages import joint_positions_from_message
 from vla_ros.conversions import (
+    best_effort_status_qos,
     command_qos,
     sensor_subscription_qos,
     status_qos,
@@ -63,10 +64,9 @@ class CommandInputs:
         )
         # Every word counts: a stop must not be overwritten by what follows it. A reliable
         # subscription hears no best-effort publisher, and only a reliable one loses nothing.
-        lossy = sensor_subscription_qos()
-        lossy.depth = status_qos().depth
         self._emergency = [
-            PolledSubscription(node, Bool, "estop", profile) for profile in (status_qos(), lossy)
+            PolledSubscription(node, Bool, "estop", profile)
+            for profile in (status_qos(), best_effort_status_qos())
         ]
         topic = contract.safety.deadman_topic
         self._deadman = (

@@ -76,6 +76,11 @@ def status_qos() -> QoSProfile:
     return _keep_last(10, ReliabilityPolicy.RELIABLE)
 
 
+def best_effort_status_qos() -> QoSProfile:
+    """Return the profile that receives reports from every publisher, reliable or not."""
+    return _keep_last(10, ReliabilityPolicy.BEST_EFFORT)
+
+
 def latched_qos() -> QoSProfile:
     """Return the profile of facts that late joiners must get too: reliable, transient local."""
     return _keep_last(1, ReliabilityPolicy.RELIABLE, DurabilityPolicy.TRANSIENT_LOCAL)

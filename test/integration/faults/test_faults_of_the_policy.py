@@ -2,7 +2,6 @@
 """Faults of the policy and of its chunks: docs/faults.md lists them."""
 
 import os
-import shutil
 import signal
 import subprocess
 from contextlib import contextmanager, suppress
@@ -109,18 +108,9 @@ def idle_arm(arm):
 
 
 @pytest.fixture
-def other_checkpoint(checkpoint, tmp_path):
+def other_checkpoint(checkpoint, with_other_weights):
     """The policy of these tests with other weights."""
-    import torch
-
-    from vla_core.models.frameworks import AbstractVLA
-
-    folder = tmp_path / "other"
-    shutil.copytree(checkpoint, folder)
-    model = AbstractVLA.from_pretrained(folder)
-    torch.nn.init.ones_(model.missing_state)
-    model.save_pretrained(folder)
-    return folder
+    return with_other_weights(checkpoint)
 
 
 @contextmanager
