@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Which tests share a process, a policy like another one, and what a skipped test may give as reason.
+"""Which tests share a process, what tests of two folders need, and reasons to skip a test.
 
 With --strict-skips, as .ci/run gives it, any reason that is not listed makes the run fail: a test
 that could have run on this machine and did not is no evidence of anything.
