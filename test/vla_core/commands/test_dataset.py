@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: MIT
 """`vla dataset`: older formats become v3.0, summaries and pictures, damage is named."""
 
-import io
-import json
 import shutil
+from pathlib import Path
 
 import h5py
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -64,73 +61,44 @@ def damaged_dataset(video_dataset, tmp_path):
 
 
 @pytest.fixture
-def dataset_v21(video_dataset, tmp_path):
-    """The same episodes in the files of v2.1."""
+def dataset_v21(tmp_path):
+    """A copy of a dataset that LeRobot wrote as v2.1."""
     root = tmp_path / "v21"
-    source = EpisodeDataset(video_dataset)
-    info = json.loads((video_dataset / "meta/info.json").read_text()) | {
-        "codebase_version": "v2.1",
-        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-        "video_path": (
-            "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
-        ),
-    }
-    for name in ("meta", "data/chunk-000", "videos/chunk-000/observation.images.front"):
-        (root / name).mkdir(parents=True)
-    (root / "meta/info.json").write_text(json.dumps(info))
-    tasks = list(dict.fromkeys(TASKS))
-    lines = [json.dumps({"task_index": i, "task": task}) for i, task in enumerate(tasks)]
-    (root / "meta/tasks.jsonl").write_text("\n".join(lines) + "\n")
-    lines = [
-        json.dumps({"episode_index": i, "tasks": [task], "length": length})
-        for i, (task, length) in enumerate(zip(TASKS, LENGTHS, strict=True))
-    ]
-    (root / "meta/episodes.jsonl").write_text("\n".join(lines) + "\n")
-    table = pq.read_table(video_dataset / "data/chunk-000/file-000.parquet")
-    for episode in range(source.num_episodes):
-        rows = table.filter(pa.compute.equal(table["episode_index"], episode))
-        pq.write_table(rows, root / f"data/chunk-000/episode_{episode:06d}.parquet")
-        shutil.copy(
-            video_dataset / f"videos/observation.images.front/chunk-000/file-{episode:03d}.mp4",
-            root / f"videos/chunk-000/observation.images.front/episode_{episode:06d}.mp4",
-        )
+    shutil.copytree(Path(__file__).parents[1] / "dataset/fixtures/lerobot/v2.1", root)
     return root
 
 
 @pytest.fixture
 def act_folder(tmp_path):
-    """Two episodes of ACT: one with arrays, one with JPEG as OpenCV writes it."""
+    """Two episodes as the recorders of ACT (arrays) and of ALOHA (padded JPEG) write them."""
+    cv2 = pytest.importorskip("cv2")
     folder = tmp_path / "act"
     folder.mkdir()
     for episode, length in enumerate((5, 7)):
         frames = frames_of(episode, length) + np.array([0, 20, 60], np.uint8)
-        with h5py.File(folder / f"episode_{episode}.hdf5", "w") as file:
-            file.attrs["sim"], file.attrs["compress"] = False, bool(episode)
-            file["observations/qpos"] = vectors_of(episode, length)
-            file["action"] = -vectors_of(episode, length)
-            if not episode:
-                file["observations/images/top"] = frames
+        with h5py.File(folder / f"episode_{episode}.hdf5", "w", rdcc_nbytes=2 * 1024**2) as file:
+            file.attrs["sim"] = episode == 0
+            observations = file.create_group("observations")
+            images = observations.create_group("images")
+            observations.create_dataset("qpos", (length, 3), "f4")[...] = vectors_of(
+                episode, length
+            )
+            observations.create_dataset("qvel", (length, 3), "f4")
+            file.create_dataset("action", (length, 3), "f4")[...] = -vectors_of(episode, length)
+            if episode == 0:
+                images.create_dataset("top", frames.shape, "uint8", chunks=(1, *frames.shape[1:]))
+                images["top"][...] = frames
                 continue
-            encoded = []
-            for frame in frames:
-                buffer = io.BytesIO()
-                Image.fromarray(frame[..., ::-1]).save(buffer, "JPEG", quality=95, subsampling=0)
-                encoded.append(np.frombuffer(buffer.getvalue(), np.uint8))
-            rows = np.zeros((length, max(map(len, encoded))), np.uint8)
-            for row, data in zip(rows, encoded, strict=True):
-                row[: len(data)] = data
-            file["observations/images/top"] = rows
+            file.attrs["compress"] = True
+            observations.create_dataset("effort", (length, 3), "f4")
+            file.create_dataset("base_action", (length, 2), "f4")
+            encoded = [cv2.imencode(".jpg", f, [cv2.IMWRITE_JPEG_QUALITY, 50])[1] for f in frames]
+            sizes = [len(data) for data in encoded]
+            images.create_dataset("top", (length, max(sizes)), "uint8", chunks=(1, max(sizes)))
+            for row, data in enumerate(encoded):
+                images["top"][row, : len(data)] = data
+            file.create_dataset("compress_len", (1, length), "f4")[...] = [sizes]
     return folder
-
-
-def test_dataset_of_v21_is_read_as_it_is(dataset_v21):
-    dataset = EpisodeDataset(dataset_v21)
-    assert (dataset.version, dataset.episode_lengths) == ("v2.1", list(LENGTHS))
-    assert dataset.tasks == list(TASKS)
-    for number, episode in enumerate(dataset):
-        np.testing.assert_array_equal(episode.state, vectors_of(number, LENGTHS[number]))
-        expected = frames_of(number, LENGTHS[number]).astype(int)
-        assert np.abs(episode.images["front"] - expected).max() <= 6
 
 
 def test_truncated_line_of_v21_is_named(dataset_v21):
@@ -145,9 +113,9 @@ def test_older_format_becomes_v30_with_all_columns(dataset_v21, tmp_path, images
     arguments = [str(dataset_v21), "--output", str(output), "--images", images]
     assert main(["dataset", "convert", *arguments]) == 0
     old, new = EpisodeDataset(dataset_v21), EpisodeDataset(output)
-    assert (new.version, new.fps, new.robot_type) == ("v3.0", 10, "toy")
+    assert (new.version, new.fps, new.robot_type) == ("v3.0", 10, "small-arm")
     assert new.tasks == old.tasks
-    for key in ("observation.state", "action", "effort"):
+    for key in ("observation.state", "action"):
         np.testing.assert_array_equal(new.column(key), old.column(key))
     difference = new.episode(2).images["front"].astype(int) - old.episode(2).images["front"]
     assert np.abs(difference).max() <= (0 if images == "png" else 8)

@@ -2,8 +2,10 @@
 """Read demonstrations as ACT's own scripts record them: one HDF5 file per episode.
 
 ``observations/qpos`` [T, S], ``action`` [T, A] and ``observations/images/<camera>``, uint8
-[T, H, W, 3] or, with the attribute ``compress``, JPEG in rows padded to one length. Source:
-``record_episodes.py`` of https://github.com/tonyzhaozh/act and tonyzhaozh/aloha.
+[T, H, W, 3] or, where ALOHA's recorder compresses them, JPEG in rows padded to one length. What
+else the recorders store, ``qvel``, ``effort`` and ``base_action`` of a mobile base, is not read.
+Source: ``record_sim_episodes.py`` of https://github.com/tonyzhaozh/act, ``record_episodes.py`` of
+https://github.com/MarkFzp/mobile-aloha and https://github.com/Interbotix/aloha.
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ from vla_core.errors import DatasetError
 READABLE_VERSIONS = ("v3.", "v2.0", "v2.1")
 
 _EPISODES_JSONL = Path("meta/episodes.jsonl")
+_TASKS_JSONL = Path("meta/tasks.jsonl")
 
 
 class VideoPart(NamedTuple):
@@ -44,7 +45,7 @@ class EpisodeEntry:
     Attributes:
         number: ``episode_index`` in the files.
         length: Frames.
-        task: The instruction.
+        tasks: The instructions; where there are several, ``task_index`` tells those of the frames.
         data_file: Parquet file that holds its frames.
         first_row: Row of the first frame in it.
         videos: Its part of each video, by column.
@@ -53,7 +54,7 @@ class EpisodeEntry:
 
     number: int
     length: int
-    task: str
+    tasks: tuple[str, ...]
     data_file: Path
     first_row: int
     videos: dict[str, VideoPart] = field(default_factory=dict)
@@ -116,6 +117,22 @@ def read_entries(
     return entries
 
 
+def read_tasks(root: Path, info: Mapping[str, Any]) -> dict[int, str]:
+    """Return the instruction of each ``task_index``.
+
+    Raises:
+        DatasetError: Their file is missing or damaged.
+    """
+    is_v3 = str(info["codebase_version"]).startswith("v3")
+    path = root / (lerobot.TASKS_PATH if is_v3 else _TASKS_JSONL)
+    if not is_v3:
+        return {int(row["task_index"]): str(row["task"]) for row in _json_lines(path)}
+    file = open_parquet(path)
+    # The other column is the index of the table, whose name differs between writers.
+    rows = read_table(file, path, list(range(file.num_row_groups)), None).to_pylist()
+    return {row.pop("task_index"): str(*row.values()) for row in rows}
+
+
 def open_parquet(path: Path) -> pq.ParquetFile:
     """Open a parquet file.
 
@@ -131,9 +148,9 @@ def open_parquet(path: Path) -> pq.ParquetFile:
 
 
 def read_table(
-    file: pq.ParquetFile, path: Path, groups: list[int], columns: list[str]
+    file: pq.ParquetFile, path: Path, groups: list[int], columns: list[str] | None
 ) -> pa.Table:
-    """Read row groups of a parquet file.
+    """Read row groups of a parquet file, all columns if None are named.
 
     Raises:
         DatasetError: They are damaged.
@@ -177,7 +194,7 @@ def _entries_v3(root: Path, info: Mapping[str, Any], videos: list[str]) -> list[
             EpisodeEntry(
                 number=int(row["episode_index"]),
                 length=int(row["length"]),
-                task=str(row["tasks"][0]),
+                tasks=tuple(row["tasks"]),
                 data_file=data_file,
                 first_row=start - first_index[data_file],
                 videos={key: _video_v3(root, info, key, row) for key in videos},
@@ -207,7 +224,7 @@ def _entries_v2(root: Path, info: Mapping[str, Any], videos: list[str]) -> Itera
         yield EpisodeEntry(
             number=number,
             length=int(row["length"]),
-            task=str(row["tasks"][0]),
+            tasks=tuple(row["tasks"]),
             data_file=root / info["data_path"].format(**place),
             first_row=0,
             videos={

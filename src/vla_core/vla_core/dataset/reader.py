@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ from vla_core.dataset import format as lerobot
 from vla_core.dataset.format import ACTION, IMAGE_PREFIX, STATE, Feature
 from vla_core.dataset.layouts import (
     EpisodeEntry,
+    VideoPart,
     open_parquet,
     read_entries,
     read_info,
     read_table,
+    read_tasks,
 )
 from vla_core.errors import DatasetError
 
@@ -53,7 +56,7 @@ class EpisodeDataset:
     """A dataset on disk, v3.0, v2.1 or v2.0; reading loads one episode at a time.
 
     Opening it checks every data file. A damaged episode is an error, unless the caller chooses to
-    leave damaged ones out.
+    leave damaged ones out. One whose instruction changes is read as several, one per instruction.
 
     Args:
         root: Folder of the dataset.
@@ -84,7 +87,11 @@ class EpisodeDataset:
             self._require_feature(key)
         self._files: dict[Path, pq.ParquetFile] = {}
         self.skipped: dict[int, str] = {}
-        self._entries = self._checked(read_entries(self.root, info, self.features), skip_damaged)
+        entries = self._checked(read_entries(self.root, info, self.features), skip_damaged)
+        self._entries = entries
+        if any(len(entry.tasks) > 1 for entry in entries):
+            tasks = read_tasks(self.root, info)
+            self._entries = [part for entry in entries for part in self._parts(entry, tasks)]
 
     @property
     def num_episodes(self) -> int:
@@ -103,7 +110,7 @@ class EpisodeDataset:
 
     @property
     def episode_numbers(self) -> list[int]:
-        """Number of every episode in the files; differs from its place where some are left out."""
+        """Number of every episode in the files; not its place where some are left out or split."""
         return [entry.number for entry in self._entries]
 
     @property
@@ -114,7 +121,7 @@ class EpisodeDataset:
     @property
     def tasks(self) -> list[str]:
         """Instruction of every episode."""
-        return [entry.task for entry in self._entries]
+        return [entry.tasks[0] for entry in self._entries]
 
     @property
     def instructions(self) -> list[str]:
@@ -164,7 +171,7 @@ class EpisodeDataset:
             images=images,
             state=lerobot.column_to_numpy(table[STATE]),
             actions=lerobot.column_to_numpy(table[ACTION]),
-            task=entry.task,
+            task=entry.tasks[0],
             metadata=dict(entry.metadata),
         )
 
@@ -286,6 +293,31 @@ class EpisodeDataset:
             else:
                 sound.append(entry)
         return sound
+
+    def _parts(self, entry: EpisodeEntry, tasks: Mapping[int, str]) -> Iterator[EpisodeEntry]:
+        """Yield the stretches of an episode that have one instruction each."""
+        if len(entry.tasks) == 1:
+            yield entry
+            return
+        numbers = lerobot.column_to_numpy(self._read_rows(entry, ["task_index"])["task_index"])
+        changes = np.flatnonzero(np.diff(numbers)) + 1
+        for start, stop in pairwise([0, *changes.tolist(), entry.length]):
+            number = int(numbers[start])
+            if number not in tasks:
+                raise DatasetError(
+                    f"'{entry.data_file}' has task_index {number}, '{self.root / 'meta'}' lists "
+                    f"{sorted(tasks)}."
+                )
+            yield replace(
+                entry,
+                length=stop - start,
+                tasks=(tasks[number],),
+                first_row=entry.first_row + start,
+                videos={
+                    key: VideoPart(part.path, part.start_s + start / self.fps)
+                    for key, part in entry.videos.items()
+                },
+            )
 
     def _open(self, path: Path, num_frames: int) -> None:
         file = open_parquet(path)
