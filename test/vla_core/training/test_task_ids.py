@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from vla_core.errors import ConfigError
+from vla_core.errors import CheckpointError, ConfigError
 from vla_core.inference.policy import Policy, black_observation
 
 
@@ -54,3 +54,18 @@ def test_model_with_one_id_is_told_by_words(make):
 def test_more_instructions_than_ids_are_refused(make):
     with pytest.raises(ConfigError, match=r"num_tasks is 2, but .* 3 instructions; .*num_tasks=3"):
         make(model={"num_tasks": 2})
+
+
+def test_other_tasks_start_anew_from_the_weights_of_a_policy(make):
+    first = make("first", steps=1, model={"num_tasks": 1})
+    first.run()
+    source = str(first.folder.policy_path)
+    with pytest.raises(CheckpointError, match=r"(?s)task_embedding.weight: \[2, .*start_anew="):
+        make("second", model={"num_tasks": 3}, start_from=source)
+    model = {"num_tasks": 3}
+    second = make("second", model=model, start_from=source, start_anew=["task_embedding"])
+    saved = Policy.from_checkpoint(source).model.state_dict()
+    own = second._learner.model.state_dict()
+    assert len(own.pop("task_embedding.weight")) == 4  # One of them is for no task.
+    for name, value in own.items():
+        assert torch.equal(saved[name], value.cpu()), name

@@ -346,6 +346,17 @@ def test_weights_of_another_shape_are_not_started_from(make_trainer):
         make_trainer(start_from=str(first.folder.policy_path), model={"hidden_dim": 32})
 
 
+def test_part_that_the_model_does_not_have_cannot_start_anew(make_trainer):
+    first = make_trainer("first", steps=1)
+    first.run()
+    with pytest.raises(
+        ConfigError, match=r"start_anew names 'heads', but no weight.*'fusion', 'action_head'"
+    ):
+        make_trainer(start_from=str(first.folder.policy_path), start_anew=["heads"])
+    with pytest.raises(ConfigError, match="all parts start anew"):
+        make_trainer(start_anew=["action_head"])
+
+
 def test_robot_that_is_not_simulated_has_no_rollouts(make_trainer):
     with pytest.raises(ConfigError, match=r"robot 'small' is not that of the simulated task"):
         make_trainer(rollout={"every_steps": 5})

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from vla_core.errors import ConfigError
+from vla_core.errors import CheckpointError, ConfigError
 from vla_core.inference.checkpoint_files import WEIGHTS_NAME, find_checkpoint
 from vla_core.models.frameworks import AbstractVLA, framework_class
 from vla_core.models.keywords import check_keywords
@@ -66,9 +67,31 @@ def build_model(
         given["vlm"] = get_vlm(**recipe.vlm)
     model = framework(**derived, **given)
     if recipe.start_from is not None:
-        weights = find_checkpoint(recipe.start_from, contract) / WEIGHTS_NAME
-        load_tensors(model, read_tensors(weights), weights)
+        _start_from(model, find_checkpoint(recipe.start_from, contract) / WEIGHTS_NAME, recipe)
     return model
+
+
+def _start_from(model: AbstractVLA, weights: Path, recipe: TrainRecipe) -> None:
+    own, tensors = model.state_dict(), read_tensors(weights)
+    for part in recipe.start_anew:
+        kept = {key: value for key, value in own.items() if _is_of(key, part)}
+        if not kept:
+            raise ConfigError(
+                f"start_anew names '{part}', but no weight of framework {recipe.framework!r} "
+                f"begins so; its parts: {quoted(dict.fromkeys(key.split('.')[0] for key in own))}."
+            )
+        tensors = {key: value for key, value in tensors.items() if not _is_of(key, part)} | kept
+    try:
+        load_tensors(model, tensors, weights)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error}\n  What another task or robot changes is left as it is by its name, such as "
+            "start_anew=[task_embedding]."
+        ) from error
+
+
+def _is_of(key: str, part: str) -> bool:
+    return key == part or key.startswith(f"{part}.")
 
 
 def _sizes(robot: RobotContract) -> dict[str, int]:

@@ -63,6 +63,7 @@ class TrainRecipe:
         seed: Of initial weights, batches and noise.
         device: ``'cpu'``, ``'cuda'``, or ``'auto'`` for CUDA where there is one.
         start_from: Checkpoint with the weights to start from; None for random ones.
+        start_anew: Parts of the model that do not take theirs from it, such as 'task_embedding'.
         gradient_accumulation: Parts that the batch of a process is computed in, to save memory.
         gradient_checkpointing: Recompute the backbone's activations, to save memory.
         compile: Compile the blocks of the transformers with ``torch.compile``.
@@ -99,6 +100,7 @@ class TrainRecipe:
     seed: int
     device: str = "auto"
     start_from: str | None = None
+    start_anew: Sequence[str] = ()
     gradient_accumulation: int = 1
     gradient_checkpointing: bool = False
     compile: bool = False
@@ -144,6 +146,11 @@ class TrainRecipe:
     def _require_consistency(self) -> None:
         if self.vlm and "name" not in self.vlm:
             raise ConfigError(f"vlm must give a 'name', got {dict(self.vlm)!r}.")
+        if self.start_anew and self.start_from is None:
+            raise ConfigError(
+                f"start_anew names {quoted(self.start_anew)}, but all parts start anew, as "
+                "start_from is not given; give it or leave start_anew out."
+            )
         if self.checkpoint.policy == "best" and self.validation.fraction == 0:
             raise ConfigError(
                 "checkpoint.policy 'best' needs held-out episodes, but validation.fraction is 0; "
@@ -212,6 +219,10 @@ class TrainRecipe:
                 _read_section(f"dataset.{index}", DatasetRecipe, dataset)
                 for index, dataset in enumerate(values["dataset"])
             )
+        anew = values.get("start_anew", ())
+        if not isinstance(anew, (list, tuple)) or not all(isinstance(n, str) for n in anew):
+            raise ConfigError(f"start_anew must be a list of names of parts, got {anew!r}.")
+        values["start_anew"] = tuple(anew)
         for name in ("vlm", "model"):
             if not isinstance(values[name], Mapping):
                 raise ConfigError(f"{name} must be a mapping of keywords, got {values[name]!r}.")
