@@ -191,6 +191,19 @@ def test_states_of_earlier_steps_matter():
     assert not torch.allclose(without, known, atol=1e-4)
 
 
+def test_dropped_states_are_missing_ones():
+    model = make_model(state_dropout=1.0).train()
+    history = {"history_images": frames(2)}
+    states = {"proprioception": rand(BATCH, 5), "history_proprioception": rand(BATCH, 2, 5)}
+    hidden = model(**inputs(**history, **states))["features"]
+    assert torch.equal(hidden, model(**inputs(**history, proprioception=None))["features"])
+
+
+def test_states_are_dropped_in_training_alone():
+    always, never = make_model(state_dropout=1.0), make_model()
+    assert torch.equal(features(always), features(never))
+
+
 def test_order_of_the_history_matters():
     model = make_model()
     history = frames(2)

@@ -76,6 +76,9 @@ class OctoVLA(AbstractVLA):
         spaces: Further spaces by name, each with `action_dim`, and if it differs from the first
             space's, `state_dim` and `chunk_size`.
         dropout: Dropout probability of all trained parts.
+        state_dropout: Probability, in training, that a row's state is hidden and the policy has to
+            go by the images. The published one has no state: its authors saw policies with one do
+            worse, as the state tells what the demonstrator had begun to do.
         freeze_vision_encoder: Keep the vision encoder as it is.
 
     Raises:
@@ -122,6 +125,7 @@ class OctoVLA(AbstractVLA):
         head_dim: int = 256,
         spaces: Mapping[str, Mapping[str, int]] | None = None,
         dropout: float = 0.0,
+        state_dropout: float = 0.0,
         freeze_vision_encoder: bool = False,
     ) -> None:
         super().__init__()
@@ -145,6 +149,7 @@ class OctoVLA(AbstractVLA):
             "head_dim": head_dim,
             "spaces": {name: dict(sizes) for name, sizes in (spaces or {}).items()},
             "dropout": dropout,
+            "state_dropout": state_dropout,
         }
         self.num_tasks = num_tasks
         self.num_cameras = num_cameras
@@ -176,7 +181,12 @@ class OctoVLA(AbstractVLA):
         )
         self.spaces = nn.ModuleDict(
             {
-                name: ActionSpace(build_head, hidden_dim, **space_sizes(name, given, first))
+                name: ActionSpace(
+                    build_head,
+                    hidden_dim,
+                    **space_sizes(name, given, first),
+                    state_dropout=state_dropout,
+                )
                 for name, given in {DEFAULT_SPACE: first, **(spaces or {})}.items()
             }
         )

@@ -27,6 +27,7 @@ class ActionSpace(nn.Module):
         action_dim: Width of one action.
         state_dim: Width of the state; 0 for none.
         chunk_size: Actions predicted at once.
+        state_dropout: Probability, in training, that a row's states are hidden.
     """
 
     def __init__(
@@ -36,9 +37,11 @@ class ActionSpace(nn.Module):
         action_dim: int,
         state_dim: int,
         chunk_size: int,
+        state_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.state_dim = state_dim
+        self.state_dropout = state_dropout
         self.head = build_head(action_dim=action_dim, chunk_size=chunk_size)
         if state_dim:
             self.state_projection = nn.Linear(state_dim, hidden_dim)
@@ -64,14 +67,17 @@ class ActionSpace(nn.Module):
         if not self.state_dim:
             return None
         batch_size, num_frames = frame_is_pad.shape
+        hidden = torch.zeros(batch_size, 1, dtype=torch.bool, device=frame_is_pad.device)
+        if self.training and self.state_dropout:
+            hidden = torch.rand(batch_size, 1, device=hidden.device) < self.state_dropout
         if state is None:
             current = self.missing_state.expand(batch_size, -1)
         else:
             checked = check_proprioception(state, batch_size, self.state_dim)
             checked = checked.to(self.missing_state.dtype)
-            # The embedding of a missing state gets a gradient, zero, in every step: distributed
-            # training asks for one.
-            current = self.state_projection(checked) + 0.0 * self.missing_state
+            # The embedding of a missing state gets a gradient, perhaps zero, in every step:
+            # distributed training asks for one.
+            current = torch.where(hidden, self.missing_state, self.state_projection(checked))
         if history is None:
             earlier = current.new_zeros(batch_size, num_frames - 1, current.shape[-1])
             is_known = torch.zeros_like(frame_is_pad[:, 1:])
@@ -84,7 +90,7 @@ class ActionSpace(nn.Module):
                 )
             is_pad = frame_is_pad[:, :-1]
             earlier = self.state_projection(history.masked_fill(is_pad.unsqueeze(-1), 0.0))
-            is_known = ~is_pad
+            is_known = ~is_pad & ~hidden
         embedded = torch.cat([earlier, current.unsqueeze(1)], dim=1)
         return embedded, torch.cat([is_known, is_known.new_ones(batch_size, 1)], dim=1)
 
