@@ -7,9 +7,10 @@ import json
 import pytest
 import torch
 
-from vla_core.dataset import EpisodeWriter
+from vla_core.dataset import EpisodeDataset, EpisodeWriter
 from vla_core.errors import ConfigError, DatasetError
 from vla_core.inference.policy import Policy
+from vla_core.training.run_folder import describe_datasets
 
 
 @pytest.fixture
@@ -78,6 +79,17 @@ def test_datasets_of_one_robot_have_common_statistics(make_trainer, dataset_root
     first, second = trainer._sources
     assert first.pipeline is second.pipeline
     assert trainer._provenance()["dataset"]["episodes"] == 12
+
+
+def test_policy_of_several_tasks_is_for_that_of_the_first_dataset(
+    tmp_path, contract, make_episode, dataset_root
+):
+    with EpisodeWriter.for_contract(tmp_path / "box", contract) as writer:
+        writer.add_episode(**make_episode(7), sim_task="put_in_box")
+    box, others = (EpisodeDataset(path) for path in (tmp_path / "box", dataset_root))
+    facts = describe_datasets([box, others])
+    assert (facts["sim_task"], facts["seeds"]) == ("put_in_box", [100, 107])
+    assert describe_datasets([others, box])["sim_task"] is None
 
 
 def test_framework_with_one_space_refuses_a_robot_of_another_size(

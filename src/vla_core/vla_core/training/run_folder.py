@@ -106,11 +106,11 @@ def describe_datasets(datasets: Sequence[EpisodeDataset]) -> dict[str, Any]:
     """Return what training.json says of the datasets of the policy's robot.
 
     The range of seeds, where episodes have one, tells which scenes a fair evaluation must avoid;
-    the task of the simulation, where they have one, what `vla rollout` has to run.
+    the task of the simulation, where the first dataset has one, what `vla rollout` has to run.
     """
     facts = [dataset.metadata(index) for dataset in datasets for index in range(len(dataset))]
     seeds = [fact["seed"] for fact in facts if "seed" in fact]
-    tasks = {fact.get("sim_task") for fact in facts}
+    tasks = {fact.get("sim_task") for fact in facts[: datasets[0].num_episodes]}
     return {
         "episodes": sum(dataset.num_episodes for dataset in datasets),
         "frames": sum(dataset.num_frames for dataset in datasets),
