@@ -13,7 +13,17 @@ from PIL import Image
 
 from vla_core.errors import DatasetError
 from vla_core.evaluation.episodes import CONDITIONS, NORMAL
-from vla_core.evaluation.html import card, figures, page, picture, section, table, tall, wide
+from vla_core.evaluation.html import (
+    card,
+    cards,
+    figures,
+    page,
+    picture,
+    section,
+    table,
+    tall,
+    wide,
+)
 from vla_core.evaluation.metrics import intervals_overlap
 
 GOALS = {
@@ -125,7 +135,7 @@ def _cards(summary: Mapping[str, Any]) -> str:
     ages = [figures for figures in timing["camera_age_s"].values() if figures]
     oldest = max(ages, key=lambda figures: figures["p95"], default=None)
     rejected, jump = timing["rejected_trajectories"], timing["largest_switch_jump"]
-    cards = [
+    found = [
         card(
             _milliseconds(period, "p99"),
             "99th percentile of the command period, "
@@ -157,8 +167,8 @@ def _cards(summary: Mapping[str, Any]) -> str:
             f"{success['successes']} of {success['trials']}",
             f"success; {success['confidence']:.0%} interval {bounds}",
         )
-        cards.insert(0, rate)
-    return f'<div class="cards">{"".join(cards)}</div>'
+        found.insert(0, rate)
+    return cards(found)
 
 
 def _success_table(summary: Mapping[str, Any]) -> str:

@@ -62,6 +62,14 @@ def test_metrics_are_json_with_figures_of_every_kind(policy, result):
     assert metrics["worst"][0]["score"] >= metrics["worst"][1]["score"]
 
 
+def test_what_limits_hold_back_is_told_for_each_joint(policy, result):
+    limiter = compute_metrics([result], policy.contract)["limiter"]
+    assert list(limiter["joints"]) == list(policy.contract.action.joints)
+    for joint in limiter["joints"].values():
+        assert 0.0 < joint["cut_share"] <= limiter["cut_share"] <= 1.0
+        assert 0.0 < joint["mean_cut"] < joint["largest_cut"]
+
+
 def test_merged_figures_of_equal_recordings_are_those_of_one(policy, result):
     one, two = (compute_metrics([result] * n, policy.contract) for n in (1, 2))
     assert _numbers(one["error"]) == pytest.approx(_numbers(two["error"]))

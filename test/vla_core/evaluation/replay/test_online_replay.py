@@ -205,7 +205,12 @@ def test_limits_and_refusals_are_those_of_the_command_node(registered, write_run
     _, metrics = judge(write_run(statuses=statuses))
     limiter = metrics["limiter"]
     assert limiter["command_ticks"] == 3
-    assert limiter["joints"]["elbow"] == {"cut_share": pytest.approx(1 / 3), "largest_cut": 0.25}
+    assert limiter["joints"]["elbow"] == {
+        "unit": "rad",
+        "cut_share": pytest.approx(1 / 3),
+        "mean_cut": pytest.approx(0.25 / 3),
+        "largest_cut": 0.25,
+    }
     assert limiter["refusals"] == {"it ends": 1}
 
 
@@ -218,13 +223,14 @@ def test_waiting_of_the_policy_is_counted_by_reason_after_its_first_answer(
         (at_ms, topic, POLICY, policy_status(bags, at_ms, state, reason))
         for at_ms, state, reason in (
             (1, 2, "nothing received"),
-            (500, 2, "camera 'front' is silent"),
-            (510, 2, "camera 'front' is silent"),
+            (500, 2, "camera 'front' is silent for 0.31 s"),
+            (510, 2, "camera 'front' is silent for 0.32 s"),
             (600, 3, ""),
+            (700, 2, "camera 'front' is silent for 0.35 s"),
         )
     ]
     _, metrics = judge(write_run(statuses=statuses))
-    assert metrics["online"]["waits"] == {"camera 'front' is silent": 1}
+    assert metrics["online"]["waits"] == {"camera 'front' is silent for 0.31 s": 2}
 
 
 def test_replay_without_ros_keeps_to_what_was_played(write_run, judge, answered):

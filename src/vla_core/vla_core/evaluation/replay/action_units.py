@@ -17,31 +17,32 @@ _GRIPPER_WORDS = ("gripper", "finger")
 
 
 def gripper_columns(contract: RobotContract) -> NDArray[np.bool_]:
-    """Tell which values of an action drive a gripper, [A].
-
-    A contract need not describe a gripper that goes out with the arm's command; it is known by
-    its name then.
-    """
-    return np.array(
-        [
-            name in contract.grippers or any(word in name for word in _GRIPPER_WORDS)
-            for name in contract.action_names
-        ],
-        dtype=np.bool_,
-    )
+    """Tell which values of an action drive a gripper, [A]."""
+    return np.array([_is_gripper(name, contract) for name in contract.action_names], np.bool_)
 
 
 def action_units(contract: RobotContract) -> tuple[str, ...]:
-    """Return the unit of every value of an action, per step where actions are changes, [A].
+    """Return the unit of every value of an action, per step where actions are changes, [A]."""
+    return tuple(
+        METRE if name in _LINEAR else _joint_unit(name, contract) for name in contract.action_names
+    )
 
-    A gripper that opens by less than 0.3 is taken for a sliding one, in m.
-    """
-    units = []
-    for name, is_gripper in zip(contract.action_names, gripper_columns(contract), strict=True):
-        limits = contract.limits.get(name)
-        is_sliding = bool(is_gripper) and limits is not None and limits.upper < 0.3
-        units.append(METRE if is_sliding or name in _LINEAR else RADIAN)
-    return tuple(units)
+
+def joint_units(contract: RobotContract) -> tuple[str, ...]:
+    """Return the unit of every commanded joint, [J]."""
+    return tuple(_joint_unit(name, contract) for name in contract.action.joints)
+
+
+def _is_gripper(name: str, contract: RobotContract) -> bool:
+    # A contract need not describe a gripper that goes out with the arm's command.
+    return name in contract.grippers or any(word in name for word in _GRIPPER_WORDS)
+
+
+def _joint_unit(name: str, contract: RobotContract) -> str:
+    """Return the unit of a joint; a gripper that opens by less than 0.3 slides, in m."""
+    limits = contract.limits.get(name)
+    is_sliding = _is_gripper(name, contract) and limits is not None and limits.upper < 0.3
+    return METRE if is_sliding else RADIAN
 
 
 def grippers_open(actions: NDArray[np.float64], contract: RobotContract) -> NDArray[np.bool_]:

@@ -17,7 +17,7 @@ _FIGURES = {
 _SHARES = {
     "gripper agrees": ("gripper", "agreement"),
     "cosine of the motion": ("direction", "p50"),
-    "commands that a limit would change": ("limiter", "cut_share"),
+    "commands that a limit holds back": ("limiter", "cut_share"),
 }
 
 

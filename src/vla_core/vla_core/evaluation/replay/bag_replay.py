@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from vla_core.dataset.bag_observations import BagObservations, ControlTick
+from vla_core.dataset.bag_sources import COMMAND_ACTIONS
 from vla_core.dataset.recording import Recording
 from vla_core.errors import DatasetError
 from vla_core.evaluation.replay.bag_result import BagResult
+from vla_core.evaluation.replay.causes import Causes
 from vla_core.evaluation.replay.demonstration import Demonstration
 from vla_core.evaluation.replay.limiter import Limiter, LimiterReport
 from vla_core.evaluation.replay.probes import Probes
@@ -28,6 +30,7 @@ from vla_core.evaluation.replay.tick_log import AnsweredTick, TickLog, small_ima
 from vla_core.inference.policy import Policy
 from vla_core.types import ActionChunk, Observation
 
+ACTION_CHUNK = "vla_msgs/msg/ActionChunk"
 POLICY_STATUS = "vla_msgs/msg/PolicyStatus"
 
 TickSink = Callable[[AnsweredTick], None]
@@ -82,8 +85,7 @@ class BagReplay:
         self._stretch: tuple[int | None, int] | None = None
         self._is_start = True
         self._gaps: Counter[str] = Counter()
-        self._refusals: Counter[str] = Counter()
-        self._lacking: Counter[str] = Counter()
+        self._refusals, self._lacking = Causes(), Causes()
         self._instructions: Counter[str] = Counter()
         self._num_answered = 0
         self._inference_s = self._probing_s = 0.0
@@ -100,7 +102,9 @@ class BagReplay:
         counts: Counter[str] = Counter()
         first_ns = 0
         with self._open() as ticks:
-            duration_s, notes = ticks.recording.duration_s, ticks.recording.notes
+            recording = ticks.recording
+            duration_s, notes = recording.duration_s, recording.notes
+            is_run = _is_run_of_a_policy(recording, settings)
             for tick in ticks:
                 first_ns = first_ns or tick.time_ns
                 counts["total"] += tick.answer is None
@@ -119,11 +123,12 @@ class BagReplay:
                 **fingerprint(self._bag, self._policy.checkpoint_id, settings),
                 "duration_s": duration_s,
                 "success": notes.get("success"),
+                "is_run_of_a_policy": is_run,
                 "start_ns": first_ns,
                 "ticks": {name: counts[name] for name in ("total", *_OUTCOMES)},
                 "gaps": dict(self._gaps),
-                "lacking": dict(self._lacking),
-                "refusals": dict(self._refusals),
+                "lacking": self._lacking.counts(),
+                "refusals": self._refusals.counts(),
                 "instructions": dict(self._instructions),
                 "topics": topics,
                 "worst": worst,
@@ -189,7 +194,7 @@ class BagReplay:
         if not tick.observation.instruction:
             return "without_instruction"
         if tick.action is None:
-            self._lacking[tick.lacking] += 1
+            self._lacking.add(tick.lacking)
         self._demonstration.put(tick.observation.stamp_ns, tick.action)
         while self._pending and self._demonstration.covers(self._pending[0].chunk):
             self._compare(self._pending.popleft())
@@ -230,7 +235,7 @@ class BagReplay:
         probes = self._probes.ask(observation, self._settings.seed) if is_probed else {}
         self._probing_s += time.perf_counter() - begin
         if limits.refusal:
-            self._refusals[limits.refusal] += 1
+            self._refusals.add(limits.refusal)
         self._num_answered += 1
         self._instructions[observation.instruction] += 1
         # What waits for the demonstrator must not hold frames of full size, nor history.
@@ -270,7 +275,7 @@ class BagReplay:
                 "--instruction-topic."
             )
         if self._num_answered:
-            why = "; ".join(self._lacking) or "it is shorter than one step of a chunk"
+            why = "; ".join(self._lacking.counts()) or "it is shorter than one step of a chunk"
             raise DatasetError(f"{name} holds nothing to compare the policy with: {why}")
         gaps = "; ".join(self._gaps) or "it holds no frame of the reference camera in an episode"
         raise DatasetError(
@@ -308,6 +313,12 @@ def find_episode_topic(recording: Recording, settings: ReplaySettings) -> str | 
     kinds = recording.message_types
     found = [topic for topic, kind in kinds.items() if kind == POLICY_STATUS]
     return found[0] if len(found) == 1 else None
+
+
+def _is_run_of_a_policy(recording: Recording, settings: ReplaySettings) -> bool:
+    """Tell whether what the recording commands comes from a policy, not from a demonstrator."""
+    is_commanded = settings.actions == COMMAND_ACTIONS
+    return is_commanded and ACTION_CHUNK in recording.message_types.values()
 
 
 def _topic_facts(statistics: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vla_core.errors import DatasetError
 
-_FACTS, _ARRAYS, _FORMAT = "result.json", "ticks.npz", 1
+_FACTS, _ARRAYS, _FORMAT = "result.json", "ticks.npz", 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,8 +29,8 @@ class BagResult:
             'recorded' and 'predicted' [T, A] (first step), 'error' [T, A] and 'score' (mean over
             the horizon, in robot units and in the policy's space), 'cosine', 'gripper_same' and
             'gripper_open' (shares), 'latency_s', 'ages_s' [T, cameras + 1], 'jerk_predicted' and
-            'jerk_recorded' [T, A] (mean squares), 'command_ticks', 'cut_ticks', 'joint_cuts'
-            and 'largest_cuts' [T, J], 'switch_jump'.
+            'jerk_recorded' [T, A] (mean squares), 'command_ticks', 'cut_ticks', 'joint_cuts',
+            'summed_cuts' and 'largest_cuts' [T, J], 'switch_jump'.
         horizon: Sums over the control ticks, [K, A] each: 'count', 'absolute', 'square' and
             'largest' of the errors in robot units, 'policy_absolute', 'policy_square' and
             'policy_largest' in the policy's space.

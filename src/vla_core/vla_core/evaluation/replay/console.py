@@ -14,6 +14,8 @@ from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
 from vla_core.evaluation.replay.comparison import BETTER, WORSE
 
+_CUTS = ("mean_cut", "largest_cut")
+
 
 def summarize(metrics: Mapping[str, Any]) -> RenderableType:
     """Return the figures that matter most."""
@@ -53,6 +55,15 @@ def format_error(value: float | None, unit: str) -> str:
     return f"{scale * value:.1f} {name}"
 
 
+def held_back_most(limiter: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the joint that limits hold back most often, and its figures; None without one."""
+    joints = {name: joint for name, joint in limiter["joints"].items() if joint["cut_share"]}
+    if not joints:
+        return None
+    name = max(joints, key=lambda joint: joints[joint]["cut_share"])
+    return name, joints[name]
+
+
 def _table(*titles: str) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(titles):
@@ -67,7 +78,7 @@ def _ticks(metrics: Mapping[str, Any]) -> Text:
     if metrics.get("online"):
         asked = ticks["total"] - ticks["outside"]
         text = Text(f"{ticks['answered']} chunks in {asked} control ticks", style="bold")
-    text.append(f", {ticks['compared']} compared with the demonstrator", style="default")
+    text.append(f", {ticks['compared']} compared with the recording", style="default")
     if ticks["gap"]:
         text.append(f", {ticks['gap']} without an observation: ", style="yellow")
         causes = ", ".join(f"{name} {count}" for name, count in ticks["gaps"].items())
@@ -115,12 +126,20 @@ def _lines(metrics: Mapping[str, Any]) -> list[Text]:
     jump, limiter = metrics["smoothness"]["switch_jump"], metrics["limiter"]
     if jump is not None:
         lines.append(
-            f"jumps between chunks: {jump['p50']:.4f} (median), {jump['maximum']:.4f} (largest)"
+            f"jumps between chunks: {1e3 * jump['p50']:.1f} mrad, gripper mm (median), "
+            f"{1e3 * jump['maximum']:.1f} (largest)"
         )
-    if limiter["cut_share"] is not None:
-        lines.append(f"limits would have changed {limiter['cut_share']:.1%} of the commands")
-    if limiter["refused"]:
-        lines.append(f"chunks refused: {limiter['refused']}: {next(iter(limiter['refusals']))}")
+    if (held := held_back_most(limiter)) is not None:
+        name, joint = held
+        mean, most = (format_error(joint[key], joint["unit"]) for key in _CUTS)
+        lines.append(
+            f"limits hold back {limiter['cut_share']:.0%} of the commands, most often {name}: "
+            f"{mean} on average, {most} at most"
+        )
+    elif limiter["command_ticks"]:
+        lines.append("limits hold back no command")
+    for reason, count in limiter["refusals"].items():
+        lines.append(f"not followed, {count} times: {reason}")
     latency = metrics["timing"]["latency_s"]
     lines.append(
         f"inference {1e3 * latency['p50']:.0f} ms (median), {1e3 * latency['p95']:.0f} ms (95 %), "

@@ -86,6 +86,7 @@ def draw_window(
                 axes.axvline(moment_s, color=_WORST, linewidth=0.8, linestyle=":")
             label_joint_row(axes, name, label, scale)
         rows[-1].set_xlabel("time [s]")
-        rows[-1].set_xlim(start_s, stop_s)
+        if stop_s > start_s:
+            rows[-1].set_xlim(start_s, stop_s)
         add_legend(rows[0])
         return to_svg(figure)

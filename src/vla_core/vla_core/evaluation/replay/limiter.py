@@ -31,6 +31,7 @@ class LimiterReport:
         num_ticks: Ticks of the command loop in which the policy was followed.
         num_cut: Those in which a limit changed the command.
         joint_cuts: The same for every joint, int64 [J].
+        summed_cuts: How far each joint was kept from its target, added over the ticks, [J].
         largest_cuts: How far each joint was kept from its target at most, rad or m, [J].
         switch_jump: Largest distance between two chunks where one follows the other, rad or m;
             NaN without a switch.
@@ -40,6 +41,7 @@ class LimiterReport:
     num_ticks: int
     num_cut: int
     joint_cuts: NDArray[np.int64]
+    summed_cuts: NDArray[np.float64]
     largest_cuts: NDArray[np.float64]
     switch_jump: float
     refusal: str
@@ -97,7 +99,7 @@ class Limiter:
     def _run(self, until_ns: int) -> LimiterReport:
         num_followed = num_cut = 0
         joint_cuts = np.zeros(len(self._columns), np.int64)
-        largest = np.zeros(len(self._columns))
+        summed, largest = np.zeros(len(self._columns)), np.zeros(len(self._columns))
         jump = math.nan
         refusal = ""
         while self._positions is not None and self._next_ns < until_ns:
@@ -112,6 +114,7 @@ class Limiter:
             for joint, joint_cut in zip(tick.limited_joints, tick.joint_cuts, strict=True):
                 column = self._contract.action.joints.index(joint)
                 joint_cuts[column] += 1
+                summed[column] += joint_cut
                 largest[column] = max(largest[column], joint_cut)
             if tick.switch_jump:
                 jump = tick.switch_jump
@@ -119,6 +122,7 @@ class Limiter:
             num_ticks=num_followed,
             num_cut=num_cut,
             joint_cuts=joint_cuts,
+            summed_cuts=summed,
             largest_cuts=largest,
             switch_jump=jump,
             refusal=refusal,

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vla_core.evaluation.metrics import Distribution
-from vla_core.evaluation.replay.action_units import METRE, RADIAN, action_units
+from vla_core.evaluation.replay.action_units import METRE, RADIAN, action_units, joint_units
 from vla_core.evaluation.replay.bag_result import BagResult
+from vla_core.evaluation.replay.causes import Causes
 from vla_core.evaluation.replay.probes import ANOTHER_SEED
 from vla_core.processing.contract import RobotContract
 
@@ -196,21 +197,31 @@ def _smoothness(ticks: Mapping[str, NDArray[Any]], contract: RobotContract) -> d
 def _limiter(
     results: Sequence[BagResult], ticks: Mapping[str, NDArray[Any]], contract: RobotContract
 ) -> dict[str, Any]:
-    refusals: Counter[str] = Counter()
+    refusals = Causes()
     for result in results:
         refusals.update(result.facts["refusals"])
     followed = int(ticks["command_ticks"].sum())
-    shares = ticks["joint_cuts"].sum(axis=0) / max(followed, 1)
+    units = joint_units(contract)
+    shares, means = (
+        ticks[name].sum(axis=0) / max(followed, 1) for name in ("joint_cuts", "summed_cuts")
+    )
     largest = ticks["largest_cuts"].max(axis=0)
     return {
         "command_ticks": followed,
         "cut_share": float(ticks["cut_ticks"].sum() / followed) if followed else None,
         "joints": {
-            joint: {"cut_share": float(share), "largest_cut": float(cut)}
-            for joint, share, cut in zip(contract.action.joints, shares, largest, strict=True)
+            joint: {
+                "unit": unit,
+                "cut_share": float(share),
+                "mean_cut": float(mean),
+                "largest_cut": float(cut),
+            }
+            for joint, unit, share, mean, cut in zip(
+                contract.action.joints, units, shares, means, largest, strict=True
+            )
         },
-        "refused": sum(refusals.values()),
-        "refusals": dict(refusals.most_common(5)),
+        "refused": sum(refusals.counts().values()),
+        "refusals": refusals.counts(most=5),
     }
 
 
@@ -263,6 +274,7 @@ def _bag(result: BagResult) -> dict[str, Any]:
         "path": facts["bag"],
         "duration_s": facts["duration_s"],
         "success": facts["success"],
+        "is_run_of_a_policy": facts["is_run_of_a_policy"],
         "start_ns": facts["start_ns"],
         "ticks": facts["ticks"],
         "gaps": facts["gaps"],

@@ -130,7 +130,7 @@ class OnlineReplay(BagReplay):
                 "same_observation": self._num_same,
                 "equal": self._num_equal if self._asks_again else None,
                 "largest_difference": self._largest if self._asks_again else None,
-                "waits": dict(self._answers.waits.most_common(5)),
+                "waits": self._answers.waits.counts(most=5),
             }
         }
 

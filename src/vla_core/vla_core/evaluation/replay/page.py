@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import io
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -12,16 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from vla_core.evaluation.html import (
     card,
-    columns,
-    drawing,
-    figure,
+    cards,
     figures,
     page,
-    picture,
     section,
     table,
     tall,
@@ -31,12 +25,14 @@ from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.evaluation.replay.comparison import WORSE
-from vla_core.evaluation.replay.console import format_error
-from vla_core.evaluation.replay.figures import draw_horizon, draw_window
+from vla_core.evaluation.replay.console import format_error, held_back_most
+from vla_core.evaluation.replay.figures import draw_horizon
+from vla_core.evaluation.replay.page_timeline import Timeline
 from vla_core.processing.contract import RobotContract
 
-_WINDOW_S = 10.0
-_MOST_WINDOWS = 24
+_LEAST_SHARE = 1e-3
+"""Share of a table's largest figure below which a figure is 0 to a reader."""
+_CUTS = ("mean_cut", "largest_cut")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -57,11 +53,6 @@ class ReplayPage:
     first: Mapping[str, Any] | None = None
     faults: Sequence[str] | None = None
 
-    @property
-    def _moments(self) -> list[tuple[int, float]]:
-        """The worst moments: recording and time since its first control tick."""
-        return [(moment["bag"], moment["time_s"]) for moment in self.metrics["worst"]]
-
     def render(self) -> str:
         """Return the page as HTML."""
         metrics = self.metrics
@@ -69,17 +60,19 @@ class ReplayPage:
         what = Path(metrics["bags"][0]["path"]).name if num_bags == 1 else f"{num_bags} recordings"
         title = f"{metrics['checkpoint']['name']} on {what}"
         parts = [self._head(title), self._cards()]
+        timeline = Timeline(metrics, self.results, self.contract)
         if metrics.get("comparison"):
             parts.append(section("Against the first policy", self._comparison()))
         if metrics.get("online"):
             parts.append(section("Over ROS and without", self._online()))
-        parts.append(section("Error against the demonstrator", self._errors()))
+        parts.append(section("Error against the recording", self._errors()))
+        parts.append(section("What the limits hold back", self._limits()))
         if metrics["sensitivity"] is not None:
             parts.append(section("Does it look at its inputs?", self._sensitivity()))
         if metrics["worst"]:
-            parts.append(section("Worst moments", self._worst()))
+            parts.append(section("Worst moments", timeline.worst()))
         parts += [
-            section("Prediction and recording", self._windows()),
+            section("Prediction and recording", timeline.windows()),
             section("Recordings", self._bags()),
         ]
         return page(title, parts)
@@ -96,6 +89,11 @@ class ReplayPage:
             else f"the policy was asked at every control tick, {metrics['robot']['rate_hz']:g} Hz",
         ]
         text = f'<h1>{escape(title)}</h1><p class="muted">{escape("; ".join(facts))}</p>'
+        if any(bag["is_run_of_a_policy"] for bag in metrics["bags"]):
+            text += (
+                '<p class="muted">A policy commanded the robot when this was recorded. It is '
+                "compared with what was commanded then, which is no demonstration.</p>"
+            )
         if self.faults is not None:
             verdict = "every limit of the gate is kept" if not self.faults else "gate broken:"
             text += f'<p class="{"bad" if self.faults else "good"}">{verdict}</p>'
@@ -107,7 +105,7 @@ class ReplayPage:
     def _cards(self) -> str:
         metrics = self.metrics
         ticks, latency = metrics["ticks"], metrics["timing"]["latency_s"]
-        cards = [
+        found = [
             card(
                 format_error(figures_["mae"], unit), f"mean error over the chunk, joints in {unit}"
             )
@@ -117,13 +115,19 @@ class ReplayPage:
         if metrics["gripper"]:
             agreement, chance = (metrics["gripper"][key] for key in ("agreement", "by_chance"))
             label = f"gripper agrees; {chance:.0%} if it never moved"
-            cards.append(card(f"{agreement:.1%}", label, is_good=agreement >= chance))
+            found.append(card(f"{agreement:.1%}", label, is_good=agreement >= chance))
         if metrics["direction"]:
-            cards.append(card(f"{metrics['direction']['p50']:.3f}", "median cosine of the motion"))
-        if metrics["limiter"]["cut_share"] is not None:
-            share = metrics["limiter"]["cut_share"]
-            cards.append(card(f"{share:.0%}", "commands that a limit would have changed"))
-        cards += [
+            found.append(card(f"{metrics['direction']['p50']:.3f}", "median cosine of the motion"))
+        if (held := held_back_most(metrics["limiter"])) is not None:
+            name, joint = held
+            found.append(
+                card(
+                    format_error(joint["mean_cut"], joint["unit"]),
+                    f"that limits hold {name} back, on average; "
+                    f"{format_error(joint['largest_cut'], joint['unit'])} at most",
+                )
+            )
+        found += [
             card(f"{1e3 * latency['p50']:.0f} ms", "median inference latency"),
             card(
                 str(ticks["gap"]),
@@ -131,7 +135,7 @@ class ReplayPage:
                 is_good=not ticks["gap"],
             ),
         ]
-        return f'<div class="cards">{"".join(cards)}</div>'
+        return cards(found)
 
     def _comparison(self) -> str:
         comparison = self.metrics["comparison"]
@@ -179,17 +183,14 @@ class ReplayPage:
         rows = []
         for name, joint in self.metrics["error"]["joints"].items():
             unit, first = joint["unit"], joint["first_step"]
-            jerk = self.metrics["smoothness"]["jerk_rms"][name]
             rows.append(
                 [
                     escape(name),
                     *(format_error(joint.get(key), unit) for key in ("mae", "rmse", "max")),
                     format_error(first and first["mae"], unit),
-                    *(_number(jerk[key]) for key in ("predicted", "recorded")),
                 ]
             )
         head = ["", "#mean", "#rms", "#largest", "#first step"]
-        head += ["#jerk of chunks [1/s^3]", "#as recorded"]
         latencies = np.concatenate([result.ticks["latency_s"] for result in self.results])
         drawings = {
             "Error over the horizon": draw_horizon(self.first, self.metrics)
@@ -198,6 +199,42 @@ class ReplayPage:
             "Inference latency": draw_histogram(1e3 * latencies, label="latency [ms]"),
         }
         return table(head, rows) + figures(drawings)
+
+    def _limits(self) -> str:
+        limiter, smoothness = self.metrics["limiter"], self.metrics["smoothness"]
+        jerks = smoothness["jerk_rms"]
+        largest = max((j for jerk in jerks.values() for j in jerk.values() if j), default=0.0)
+        rows = []
+        for name in dict.fromkeys([*limiter["joints"], *jerks]):
+            joint, jerk = limiter["joints"].get(name), jerks.get(name, {})
+            cuts = ["", "", ""]
+            if joint is not None:
+                lengths = [format_error(joint[key], joint["unit"]) for key in _CUTS]
+                cuts = [f"{joint['cut_share']:.0%}", *lengths]
+            roughness = [_number(jerk.get(key), largest) for key in ("predicted", "recorded")]
+            rows.append([escape(name), *cuts, *roughness])
+        head = ["", "#held back", "#mean", "#largest", "#jerk of chunks [1/s^3]", "#as recorded"]
+        notes = [
+            "The command loop follows the chunks as closely as range, velocity, acceleration and "
+            "jerk of each joint allow. Held back: share of commands that stay away from what the "
+            "chunk wants then; mean (over all commands) and largest: by how much. That is much "
+            "for a chunk that asks for steps which the joint cannot do in their time."
+        ]
+        if limiter["cut_share"] is not None:
+            notes.append(
+                f"Some joint is held back in {limiter['cut_share']:.0%} of "
+                f"{limiter['command_ticks']} commands."
+            )
+        if (jump := smoothness["switch_jump"]) is not None:
+            notes.append(
+                f"Where a chunk takes over from another the command fades over "
+                f"{1e3 * jump['p50']:.1f} mrad (gripper: mm) in the median, "
+                f"{1e3 * jump['maximum']:.1f} at most."
+            )
+        text = table(head, rows) + f'<p class="muted">{escape(" ".join(notes))}</p>'
+        for reason, count in limiter["refusals"].items():
+            text += f'<p class="bad">{count} times not followed: {escape(reason)}</p>'
+        return text
 
     def _sensitivity(self) -> str:
         sensitivity = self.metrics["sensitivity"]
@@ -225,57 +262,6 @@ class ReplayPage:
         )
         head = ["", "#change", "#error", "verdict"]
         return table(head, rows) + f'<p class="muted">{escape(note)}</p>'
-
-    def _worst(self) -> str:
-        parts = []
-        for moment in self.metrics["worst"]:
-            result = self.results[moment["bag"]]
-            image = Image.open(io.BytesIO(result.frames[moment["frame"]]))
-            errors = {k: e for k, e in moment["errors"].items() if e is not None}
-            units = self.metrics["robot"]["units"]
-            worst = max(errors, key=lambda name: errors[name] if units[name] == "rad" else 0.0)
-            caption = f"{moment['time_s']:.1f} s"
-            if len(self.results) > 1:
-                caption = f"{Path(result.facts['bag']).name}, {caption}"
-            caption += f": {moment['instruction']}; {worst} "
-            caption += format_error(errors[worst], units[worst])
-            link = _anchor(moment["bag"], int(moment["time_s"] // _WINDOW_S))
-            parts.append(figure(picture(image, caption), caption, link=link))
-        return columns(parts) + '<p class="muted">A caption leads to its moment below.</p>'
-
-    def _windows(self) -> str:
-        windows = []
-        for bag, result in enumerate(self.results):
-            times_s = (result.ticks["time_ns"] - result.facts["start_ns"]) * 1e-9
-            windows += [(bag, int(number)) for number in np.unique(times_s // _WINDOW_S)]
-        note = ""
-        if len(windows) > _MOST_WINDOWS:
-            worst = {(bag, int(time_s // _WINDOW_S)) for bag, time_s in self._moments}
-            note = (
-                f'<p class="muted">The parts with the worst moments; {len(windows)} are too many '
-                "for a page. The MCAP file has all.</p>"
-            )
-            windows = [window for window in windows if window in worst]
-        links = " ".join(
-            f'<a href="#{_anchor(bag, number)}">{self._label(bag, number)}</a>'
-            for bag, number in windows
-        )
-        parts = [self._window(bag, number) for bag, number in windows]
-        return note + f"<p>Jump to {links}</p>" + columns(parts)
-
-    def _label(self, bag: int, number: int) -> str:
-        name = f"{bag + 1}: " if len(self.results) > 1 else ""
-        return f"{name}{number * _WINDOW_S:.0f}&nbsp;s"
-
-    def _window(self, bag: int, number: int) -> str:
-        result = self.results[bag]
-        start_s = number * _WINDOW_S
-        last_s = (result.ticks["time_ns"][-1] - result.facts["start_ns"]) * 1e-9
-        stop_s = min(start_s + _WINDOW_S, math.ceil(last_s))
-        worst_s = [t for b, t in self._moments if b == bag and start_s <= t < stop_s]
-        svg = draw_window(result, self.contract, start_s, stop_s, worst_s)
-        caption = f"{Path(result.facts['bag']).name}, {start_s:.0f} to {stop_s:.0f} s"
-        return figure(drawing(svg, caption), caption, anchor=_anchor(bag, number))
 
     def _bags(self) -> str:
         bags = self.metrics["bags"]
@@ -326,9 +312,8 @@ class ReplayPage:
         )
 
 
-def _anchor(bag: int, number: int) -> str:
-    return f"recording{bag + 1}-{number * _WINDOW_S:.0f}s"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3g}"
+def _number(value: float | None, largest: float = 0.0) -> str:
+    """Return three digits of a figure; 0 if it is next to nothing beside the largest one."""
+    if value is None:
+        return ""
+    return "0" if abs(value) < _LEAST_SHARE * largest else f"{value:.3g}"

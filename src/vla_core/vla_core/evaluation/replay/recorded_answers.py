@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 
 from vla_core.dataset.recording import Recording
 from vla_core.errors import DatasetError
+from vla_core.evaluation.replay.causes import Causes
 from vla_core.evaluation.replay.limiter import LimiterReport
 from vla_core.processing.chunk_messages import action_chunk_from_message
 from vla_core.processing.contract import RobotContract
@@ -86,7 +86,7 @@ class RecordedAnswers:
                 self._topics[found[0]] = kind
         played = recording.notes.get(PLAYED)
         self.span_ns: tuple[int, int] | None = tuple(played) if played else None
-        self.waits: Counter[str] = Counter()
+        self.waits = Causes()
         self.last_reason = ""
 
     def __iter__(self) -> Iterator[RecordedAnswer]:
@@ -104,7 +104,7 @@ class RecordedAnswers:
             elif kind == POLICY_STATUS:
                 self.last_reason = message.reason
                 if has_answered and not is_waiting and message.state == message.WAITING:
-                    self.waits[message.reason] += 1
+                    self.waits.add(message.reason)
                 is_waiting = message.state == message.WAITING
             elif message.horizon:  # one without steps only revokes those before it
                 yield self._answer(message, ticks)
@@ -133,7 +133,7 @@ class RecordedAnswers:
     def _limits(self, ticks: list[Any]) -> LimiterReport:
         joints = self._contract.action.joints
         cuts = np.zeros(len(joints), np.int64)
-        largest = np.zeros(len(joints))
+        summed, largest = np.zeros(len(joints)), np.zeros(len(joints))
         jump, refusal = math.nan, ""
         followed = [tick for tick in ticks if tick.mode == tick.EXECUTING]
         for tick in ticks:
@@ -143,12 +143,14 @@ class RecordedAnswers:
             for joint, cut in zip(tick.limited_joints, tick.joint_cuts, strict=True):
                 column = joints.index(joint)
                 cuts[column] += 1
+                summed[column] += cut
                 largest[column] = max(largest[column], cut)
             jump = tick.switch_jump or jump
         return LimiterReport(
             num_ticks=len(followed),
             num_cut=sum(bool(tick.limited_joints) for tick in followed),
             joint_cuts=cuts,
+            summed_cuts=summed,
             largest_cuts=largest,
             switch_jump=jump,
             refusal=refusal,

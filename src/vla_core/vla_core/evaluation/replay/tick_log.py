@@ -117,6 +117,7 @@ class TickLog:
             "command_ticks": tick.limits.num_ticks,
             "cut_ticks": tick.limits.num_cut,
             "joint_cuts": tick.limits.joint_cuts,
+            "summed_cuts": tick.limits.summed_cuts,
             "largest_cuts": tick.limits.largest_cuts,
             "switch_jump": tick.limits.switch_jump,
         }
