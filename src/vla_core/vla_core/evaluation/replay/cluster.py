@@ -2,7 +2,7 @@
 """Recordings spread over a Ray cluster.
 
 Checkpoint and recordings must be there by the same paths, as on a shared disk. A worker that is
-killed loses the recording that it replayed; another worker begins it anew.
+killed, or whose node is lost, loses the recording that it replayed; another one begins it anew.
 """
 
 from __future__ import annotations
@@ -84,10 +84,10 @@ def _connect(ray: Any, address: str, num_cpus: int) -> None:
             # Ray itself goes on trying for minutes.
             socket.create_connection((host, int(port)), _ANSWER_S).close()
         ray.init(address=address, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ConfigError(
             f"Ray cluster '{address}' does not answer: {error}. Give HOST:PORT as `ray start` "
-            "says it, auto, or local."
+            "says it, auto, or local; RAY_AUTH_MODE=token if the cluster was started with a token."
         ) from error
 
 
