@@ -80,7 +80,7 @@ def test_policy_says_where_it_comes_from(make_trainer):
     assert provenance["recipe"]["framework"] == "gr00t"
     assert provenance["dataset"]["episodes"] == 6
     assert provenance["dataset"]["seeds"] == [100, 105]
-    assert provenance["steps"] == 12
+    assert (provenance["steps"], provenance["validation"]["step"]) == (12, 12)
     assert provenance["validation"]["joints"].keys() == {"joint_1", "joint_2", "gripper_joint"}
 
 
@@ -244,13 +244,16 @@ def test_cached_features_are_those_of_the_images(make_trainer, dataset_root):
     assert torch.equal(cached.mask, fresh.mask.cpu())
 
 
-def test_bfloat16_step_comes_close_to_the_full_precision_one(make_trainer):
-    losses = [
-        float(_losses(trainer)[0][1])
-        for trainer in (make_trainer("a", steps=1), make_trainer("b", steps=1, precision="bf16"))
-        if trainer.run()
-    ]
-    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+def test_bfloat16_steps_come_close_to_the_full_precision_ones(make_trainer):
+    losses = []
+    for precision in ("fp32", "bf16"):
+        # Building a trainer seeds the noise of its losses, so it is run before the next is built.
+        trainer = make_trainer(precision, steps=6, precision=precision)
+        trainer.run()
+        losses.append([float(loss) for _, loss in _losses(trainer)])
+    # The first loss is that of an output layer of zeros, in any precision.
+    assert losses[1][1:] != losses[0][1:]
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
 
 
 def test_accumulated_gradient_is_that_of_the_whole_batch(recipe_values, make_trainer):

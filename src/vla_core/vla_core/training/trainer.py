@@ -279,7 +279,7 @@ class Trainer:
         validation = from_all_processes(self._accelerator, own)[0]
         if validation is None:
             return False
-        self._validation = validation
+        self._validation = {"step": self._step} | validation
         joints = {f"error_{name}": value for name, value in validation["joints"].items()}
         figures = {"error": validation["error"], **joints}
         self._record("validation", figures)
