@@ -75,7 +75,7 @@ def test_data_files_stay_below_their_size_limit(tmp_path, features, make_episode
 
 
 def test_existing_dataset_is_not_overwritten(dataset_root, features):
-    with pytest.raises(DatasetError, match=r"already exists.*overwrite=True"):
+    with pytest.raises(DatasetError, match=r"already exists.*--overwrite"):
         EpisodeWriter(dataset_root, fps=10, features=features)
 
 
@@ -101,7 +101,7 @@ def test_interrupted_recording_can_be_resumed(tmp_path, features, make_episode):
 
 def test_interrupted_recording_is_not_discarded_silently(tmp_path, features, make_episode):
     EpisodeWriter(tmp_path / "data", fps=10, features=features).add_episode(**make_episode(0))
-    with pytest.raises(DatasetError, match=r"interrupted after 1 episodes.*resume=True"):
+    with pytest.raises(DatasetError, match=r"interrupted after 1 episodes.*--resume"):
         EpisodeWriter(tmp_path / "data", fps=10, features=features)
 
 
@@ -115,7 +115,7 @@ def test_exception_during_recording_leaves_no_dataset(tmp_path, features, make_e
     writer = EpisodeWriter(tmp_path / "data", fps=10, features=features)
     with pytest.raises(DatasetError), writer:
         writer.add_episode(**make_episode(0), length=1)
-    assert not (tmp_path / "data").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_damaged_staged_episode_is_named(tmp_path, features, make_episode):

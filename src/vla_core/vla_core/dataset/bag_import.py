@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from vla_core.dataset.bag_marks import text_topics
 from vla_core.dataset.bag_observations import BagObservations, ControlTick
 from vla_core.dataset.format import ACTION, IMAGE_PREFIX, STATE, Feature
+from vla_core.dataset.recording import Recording
 from vla_core.dataset.staging import StagedEpisode
 from vla_core.dataset.topic_statistics import TopicStatistics
 from vla_core.dataset.writer import EpisodeWriter
@@ -155,7 +157,7 @@ class BagImporter:
                         continue
                     if current is not None and current.hole:
                         current = self._after_hole(current, tick, success)
-                    current = current or self._begin(bag, tick)
+                    current = current or self._begin(reader.recording, bag, tick)
                     self._add_frame(current, tick)
                 if current is not None:
                     self._end(current, success)
@@ -164,12 +166,13 @@ class BagImporter:
                     current.staged.discard()
                 raise
 
-    def _begin(self, bag: Path, tick: ControlTick) -> _OpenEpisode:
+    def _begin(self, recording: Recording, bag: Path, tick: ControlTick) -> _OpenEpisode:
         assert tick.observation is not None
         if not tick.observation.instruction:
             raise DatasetError(
                 f"bag '{bag}' has no instruction; give one with --instruction, or its topic with "
-                "--instruction-topic."
+                "--instruction-topic or --episode-topic. Topics that may say it: "
+                f"{', '.join(text_topics(recording)) or 'none'}."
             )
         is_known = (str(bag), tick.time_ns) in self._written
         staged = None if is_known else self._writer.begin_episode()

@@ -9,6 +9,12 @@ from vla_core.dataset.recording import Recording
 from vla_core.errors import DatasetError
 
 _TEXT_FIELDS = ("data", "instruction", "policy_instruction")
+_TEXT_TYPES = ("std_msgs/msg/String", "vla_msgs/msg/PolicyStatus", "vla_msgs/msg/CommandStatus")
+
+
+def text_topics(bag: Recording) -> list[str]:
+    """Return the topics of an open recording that may say what the robot is asked to do."""
+    return [topic for topic, kind in bag.message_types.items() if kind in _TEXT_TYPES]
 
 
 class EpisodeMark:

@@ -239,9 +239,11 @@ class EpisodeWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Finish the dataset unless an exception is on its way."""
+        """Finish the dataset; with an exception on its way, keep the episodes so far, if any."""
         if kind is None:
             self.finish()
+        elif self.num_episodes == 0:
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def _staged_folders(self) -> list[Path]:
         return sorted((self._partial / "staged").glob("episode-*"))
@@ -251,20 +253,20 @@ class EpisodeWriter:
         if is_taken and not overwrite:
             raise DatasetError(
                 f"dataset '{self.root}' already exists; "
-                "choose another folder or pass overwrite=True."
+                "choose another folder, or replace it with overwrite (--overwrite)."
             )
         header = self._partial / "recording.json"
         if self._partial.exists() and not (resume or overwrite):
             raise DatasetError(
                 f"recording '{self._partial}' was interrupted after {self.num_episodes} episodes; "
-                "pass resume=True to continue it or overwrite=True to discard it."
+                "continue it with resume (--resume), or discard it with overwrite (--overwrite)."
             )
         if self._partial.exists() and resume:
             started = json.loads(header.read_text()) if header.is_file() else None
             if started != self._info:
                 raise DatasetError(
                     f"recording '{self._partial}' was begun with other features, fps, file size "
-                    "or robot; pass overwrite=True to discard it."
+                    "or robot; discard it with overwrite (--overwrite)."
                 )
             return
         shutil.rmtree(self._partial, ignore_errors=True)
