@@ -2,12 +2,14 @@
 """Samples per second of one worker: videos from front to back, against random access by PyAV.
 
 All decode the same files with one thread and give the same samples: all cameras of a frame and
-the frames before it, and a chunk of actions. Random access seeks to the last key frame before the
+the frames before it, and a chunk of actions. Front to back, frames may be cached: then a second
+epoch is timed, too. Random access seeks to the last key frame before the
 sample, in files that stay open, or in files that are opened for each sample, as LeRobot's reader
 by PyAV does. Seconds are those of the processor: other load does not count.
 
   python benchmarks/dataset_loader.py
   python benchmarks/dataset_loader.py --codec av1 --history 2
+  python benchmarks/dataset_loader.py --codec av1 --cached 600
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from vla_core.dataset import EpisodeDataset, EpisodeWriter, Feature, FrameStream
 from vla_core.dataset.format import ACTION, STATE
 
 FPS, CHUNK = 30, 16
+ROUNDS = 10
 
 
 def main() -> None:
@@ -36,6 +39,7 @@ def main() -> None:
     )
     parser.add_argument("--codec", choices=("h264", "av1"), default="h264")
     parser.add_argument("--history", type=int, default=0, help="earlier frames of a sample")
+    parser.add_argument("--cached", type=int, default=0, help="frames that stay in memory")
     parser.add_argument("--episodes", type=int, default=8)
     parser.add_argument("--frames", type=int, default=150, help="frames of an episode")
     parser.add_argument("--width", type=int, default=320)
@@ -46,15 +50,24 @@ def main() -> None:
         root = Path(folder, "data")
         write(root, args)
         dataset = EpisodeDataset(root)
-        sequential = rate_of(stream(dataset, args.history), dataset.num_frames)
-        kept_open = rate_of(random_access(dataset, args.history, keeps_open=True), args.samples)
-        opened = rate_of(random_access(dataset, args.history, keeps_open=False), args.samples)
-    sys.stdout.write(
-        f"{args.codec}, 2 cameras {args.width}x{args.height}, history {args.history}: "
-        f"front to back {sequential:.0f} samples/s; random access, files kept open "
-        f"{kept_open:.0f} samples/s: {sequential / kept_open:.1f} times, opened for each sample "
-        f"{opened:.0f} samples/s: {sequential / opened:.1f} times\n"
-    )
+        stream = FrameStream(
+            dataset, chunk_size=CHUNK, history_length=args.history, cached_frames=args.cached
+        )
+        rates = rates_of(
+            {
+                "front to back": (stream.epoch(0), dataset.num_frames),
+                "kept open": (random_access(dataset, args.history, True), args.samples),
+                "opened each time": (random_access(dataset, args.history, False), args.samples),
+            }
+        )
+        if args.cached:
+            samples = {"cached": (stream.epoch(1), dataset.num_frames)}
+            rates |= rates_of(samples)
+    size = f"{args.width}x{args.height}"
+    sys.stdout.write(f"{args.codec}, 2 cameras {size}, history {args.history}, samples/s:\n")
+    for name, rate in rates.items():
+        kept_open, opened = (rate / rates[key] for key in ("kept open", "opened each time"))
+        sys.stdout.write(f"{name:17}{rate:6.0f}   {kept_open:.1f} and {opened:.1f} times random\n")
 
 
 def write(root: Path, args: argparse.Namespace) -> None:
@@ -84,12 +97,7 @@ def write(root: Path, args: argparse.Namespace) -> None:
             episode.finish("move", {})
 
 
-def stream(dataset: EpisodeDataset, history: int) -> Iterator[Any]:
-    """Yield samples of the loader."""
-    yield from FrameStream(dataset, chunk_size=CHUNK, history_length=history).epoch(0)
-
-
-def random_access(dataset: EpisodeDataset, history: int, *, keeps_open: bool) -> Iterator[Any]:
+def random_access(dataset: EpisodeDataset, history: int, keeps_open: bool) -> Iterator[Any]:
     """Yield samples at random places for ever."""
     random = np.random.default_rng(1)
     vectors = [dataset.vectors(i, STATE, ACTION) for i in range(dataset.num_episodes)]
@@ -129,12 +137,20 @@ def frames_between(container: Any, first: int, last: int) -> list[Any]:
     return found
 
 
-def rate_of(samples: Iterator[Any], count: int) -> float:
-    """Return the samples per second over some samples, what comes before the first included."""
-    begin = time.process_time()
-    for _ in range(count):
-        next(samples)
-    return count / (time.process_time() - begin)
+def rates_of(readers: dict[str, tuple[Iterator[Any], int]]) -> dict[str, float]:
+    """Return the samples per second of readers, each with how many samples it shall give.
+
+    They take turns, so that other load on the machine meets all alike. What a reader does before
+    its first sample counts.
+    """
+    spent = dict.fromkeys(readers, 0.0)
+    for turn in range(ROUNDS):
+        for name, (samples, count) in readers.items():
+            begin = time.process_time()
+            for _ in range(count * turn // ROUNDS, count * (turn + 1) // ROUNDS):
+                next(samples)
+            spent[name] += time.process_time() - begin
+    return {name: count / spent[name] for name, (_, count) in readers.items()}
 
 
 if __name__ == "__main__":

@@ -78,6 +78,25 @@ def test_frames_are_prepared_once_each(dataset):
     assert len(prepared) == dataset.num_frames
 
 
+@pytest.mark.parametrize(("cached_frames", "decoded_again"), [(0, 15), (15, 0)])
+def test_cached_frames_are_not_decoded_again(dataset, cached_frames, decoded_again):
+    prepared = []
+    stream = FrameStream(
+        dataset,
+        chunk_size=2,
+        open_episodes=1,
+        cached_frames=cached_frames,
+        prepare=lambda frames: prepared.append(1) or frames,
+    )
+    first = {(s.episode, s.frame): s.images["front"] for s in stream.epoch(0)}
+    del prepared[:]
+    next(stream.epoch(1))  # An epoch that is broken off costs nothing but its own frames.
+    del prepared[:]
+    for sample in stream.epoch(1):
+        np.testing.assert_array_equal(sample.images["front"], first[sample.episode, sample.frame])
+    assert len(prepared) == decoded_again
+
+
 def test_chosen_episodes_alone_are_read(dataset):
     stream = FrameStream(dataset, chunk_size=2, episodes=[2])
     assert {episode for episode, _ in places(stream.epoch(0))} == {2}

@@ -76,13 +76,16 @@ def test_features_that_are_kept_cannot_change(make_trainer):
 
 
 def test_streamed_run_is_resumed_exactly(make_trainer, settings):
-    settings |= {"stream": {"readers": 2, "buffer_size": 10}, "batch_size": 4, "steps": 14}
+    stream = {"readers": 2, "buffer_size": 10, "cached_frames": 20}
+    settings |= {"stream": stream, "batch_size": 4, "steps": 14}
     resumed, whole = stopped_and_whole(make_trainer, **settings)
     assert resumed == whole
 
 
-def test_streamed_images_are_those_in_memory(make_trainer):
-    stream = make_trainer(cache_features=False, stream={"readers": 2, "buffer_size": 8})._first
+@pytest.mark.parametrize("cached_frames", [0, 20])
+def test_streamed_images_are_those_in_memory(make_trainer, cached_frames):
+    settings = {"readers": 2, "buffer_size": 8, "cached_frames": cached_frames}
+    stream = make_trainer(cache_features=False, stream=settings)._first
     memory = make_trainer("memory", cache_features=False)._first
     rows = torch.arange(8)
     for step in range(20):
@@ -107,6 +110,7 @@ class Shown(torch.nn.Module):
 @pytest.mark.parametrize(
     ("settings", "cause"),
     [
+        ({"readers": 2, "cached_frames": -1}, "cached_frames must be a positive whole number"),
         ({"readers": 3}, "batch_size is 8, which stream.readers 3 cannot divide"),
         ({"readers": 8}, "5 training episodes do not give each 1 frames"),
     ],

@@ -3,7 +3,8 @@
 
 A frame in the middle of a video costs the decoding of those before it. Here every frame is decoded
 once per epoch: a few episodes at a time go through their videos, the last frames stay at hand for
-the histories, and a buffer shuffles what comes.
+the histories, and a buffer shuffles what comes. Frames for which there is room stay for the epochs
+to come.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ class FrameStream:
         prepare: What is kept of a frame, such as a smaller image; None: the frames as they are.
         buffer_size: Samples from which the next one is drawn; each holds its prepared frames.
         open_episodes: Episodes that are decoded at the same time.
+        cached_frames: Prepared frames that stay in memory; later epochs do not decode them again.
         seed: Of the order.
         shard: Number of this reader and how many share the episodes, for several workers.
 
@@ -111,6 +113,7 @@ class FrameStream:
         prepare: Prepare | None = None,
         buffer_size: int = 512,
         open_episodes: int = 4,
+        cached_frames: int = 0,
         seed: int = 0,
         shard: tuple[int, int] = (0, 1),
     ) -> None:
@@ -122,14 +125,19 @@ class FrameStream:
         self._dataset = dataset
         self._chunk_size = chunk_size
         self._history_length = history_length
-        self._episodes = np.array(
-            range(dataset.num_episodes) if episodes is None else episodes, dtype=np.int64
+        used = np.array(range(dataset.num_episodes) if episodes is None else episodes, np.int64)
+        # A shard keeps its episodes, as it may have cached them.
+        self._mine = np.random.default_rng(seed).permutation(used)[shard[0] :: shard[1]]
+        self._store = FrameStore(
+            dataset,
+            prepare or (lambda frames: frames),
+            history_length,
+            cached_frames=cached_frames,
         )
-        self._prepare: Prepare = prepare or (lambda frames: frames)
         self._buffer_size = buffer_size
         self._open_episodes = open_episodes
         self._seed = seed
-        self._shard = shard
+        self._shard = shard[0]
 
     def epoch(self, number: int) -> Iterator[Sample]:
         """Yield the samples of one pass in an order that seed, pass and shard decide.
@@ -140,16 +148,15 @@ class FrameStream:
         Raises:
             DatasetError: A frame is damaged.
         """
-        # All shards agree on the order of the episodes, each takes its own part of it.
-        order = np.random.default_rng([self._seed, number]).permutation(self._episodes)
-        mine = order[self._shard[0] :: self._shard[1]].tolist()
-        store = FrameStore(self._dataset, self._prepare, self._history_length)
+        random = np.random.default_rng([self._seed, number, self._shard])
+        mine = random.permutation(self._mine).tolist()
+        self._store.forget()
         lengths = self._dataset.episode_lengths
         places = stream_order(
             [lengths[episode] for episode in mine],
             buffer_size=self._buffer_size,
             open_episodes=self._open_episodes,
-            random=np.random.default_rng([self._seed, number, self._shard[0] + 1]),
+            random=random,
         )
         left = {episode: lengths[episode] for episode in mine}
         vectors: dict[int, _Vectors] = {}
@@ -157,7 +164,7 @@ class FrameStream:
             episode = mine[place]
             if episode not in vectors:
                 vectors[episode] = self._read(episode)
-            yield vectors[episode].sample(episode, frame, store.window(episode, frame))
+            yield vectors[episode].sample(episode, frame, self._store.window(episode, frame))
             left[episode] -= 1
             if left[episode] == 0:
                 del vectors[episode]

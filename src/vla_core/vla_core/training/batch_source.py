@@ -107,7 +107,8 @@ class BatchSource:
             DatasetError: A frame is damaged.
         """
         if self._recipe.stream.readers:
-            self._inputs = self._stream(keeps_skipped=True)
+            cached = self._recipe.stream.cached_frames
+            self._inputs = self._stream(keeps_skipped=True, cached_frames=cached)
             self._held_out = self._stream(keeps_skipped=False)
         else:
             self._inputs = self._held_out = self._read(model, console)
@@ -170,9 +171,13 @@ class BatchSource:
         lengths = self.dataset.episode_lengths
         return StreamedOrder(lengths, self._recipe.batch_size, stream.readers, stream.buffer_size)
 
-    def _stream(self, *, keeps_skipped: bool) -> StreamedImages:
+    def _stream(self, *, keeps_skipped: bool, cached_frames: int = 0) -> StreamedImages:
         return StreamedImages(
-            self.dataset, self.pipeline, self._data.texts, keeps_skipped=keeps_skipped
+            self.dataset,
+            self.pipeline,
+            self._data.texts,
+            keeps_skipped=keeps_skipped,
+            cached_frames=cached_frames,
         )
 
     def _read(self, model: AbstractVLA, console: Console) -> FrameInputs:

@@ -33,6 +33,7 @@ _IMAGES_IN_MEMORY = (
     "the images of all frames",
     "set stream.readers=4, which decodes them when they are needed, or lower image_size",
 )
+_CACHED_IMAGES = ("the images of stream.cached_frames", "lower it, or image_size")
 
 OnFrames = Callable[[int], None]
 
@@ -94,6 +95,10 @@ class StreamedImages:
         pipeline: Resizes the images as the robot will.
         texts: Instruction of every frame.
         keeps_skipped: Whether frames that are passed over will be asked for, as in training.
+        cached_frames: Frames that stay in memory when they were decoded.
+
+    Raises:
+        TrainingError: They would not fit.
     """
 
     def __init__(
@@ -103,14 +108,23 @@ class StreamedImages:
         texts: list[str],
         *,
         keeps_skipped: bool,
+        cached_frames: int = 0,
     ) -> None:
         lengths = torch.as_tensor(dataset.episode_lengths)
         self._ends = lengths.cumsum(0)
         self._starts = self._ends - lengths
         self._pipeline = pipeline
         self._texts = texts
+        require_memory(
+            min(cached_frames, dataset.num_frames) * math.prod(_image_size(pipeline)),
+            *_CACHED_IMAGES,
+        )
         self._store = FrameStore(
-            dataset, self._resized, pipeline.history_length, keeps_skipped=keeps_skipped
+            dataset,
+            self._resized,
+            pipeline.history_length,
+            keeps_skipped=keeps_skipped,
+            cached_frames=cached_frames,
         )
 
     def inputs(self, frames: Tensor) -> dict[str, Any]:
@@ -242,8 +256,7 @@ def store_images(
         on_frames: Called with the number of frames after each that were read.
         history_index: Earlier frames of each, int64 [F, H]; None for none.
     """
-    side = pipeline.image_size
-    size = (dataset.num_frames, len(pipeline.contract.cameras), 3, side, side)
+    size = (dataset.num_frames, *_image_size(pipeline))
     require_memory(math.prod(size), *_IMAGES_IN_MEMORY)
     stored = torch.empty(size, dtype=torch.uint8)
     start = 0
@@ -253,6 +266,11 @@ def store_images(
         on_frames(len(images))
         start += len(images)
     return StoredImages(stored, texts, history_index)
+
+
+def _image_size(pipeline: ProcessingPipeline) -> tuple[int, ...]:
+    """Return the shape of the resized images of a frame, [N, 3, h, w]."""
+    return (len(pipeline.contract.cameras), 3, pipeline.image_size, pipeline.image_size)
 
 
 def _parts(dataset: EpisodeDataset) -> Iterator[tuple[Episode, slice]]:

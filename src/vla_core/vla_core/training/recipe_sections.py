@@ -149,16 +149,20 @@ class StreamRecipe:
     Attributes:
         readers: Episodes that are decoded at the same time; 0 keeps all images in memory.
         buffer_size: Frames of all readers from which the next batch is drawn.
+        cached_frames: Frames that stay in memory when they were decoded, in each process.
     """
 
     readers: int = 0
     buffer_size: int = 2048
+    cached_frames: int = 0
 
     def __post_init__(self) -> None:
         """Refuse values out of range."""
         if self.readers != 0:
             require_count("readers", self.readers)
         require_count("buffer_size", self.buffer_size)
+        if self.cached_frames != 0:
+            require_count("cached_frames", self.cached_frames)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
