@@ -103,9 +103,11 @@ def test_value_outside_the_choices_is_refused():
         get_graph("groot").nodes({"robot_sim": "yes"})
 
 
-def test_unknown_graph_names_the_available_ones():
-    with pytest.raises(UnknownNameError, match="'groott' is unknown; available: 'groot'"):
-        get_graph("groott")
+def test_unknown_graph_is_told_what_is_near_and_available():
+    with pytest.raises(UnknownNameError, match="'gr00t' is unknown; did you mean 'groot'"):
+        get_graph("gr00t")
+    with pytest.raises(UnknownNameError, match="'else' is unknown; available: 'groot'"):
+        get_graph("else")
 
 
 @pytest.mark.parametrize("name", available_graphs())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import partial
 
 from vla_core.errors import UnknownNameError
@@ -41,7 +42,9 @@ def get_graph(name: str) -> GraphSpec:
     """
     if name not in _GRAPHS:
         available = ", ".join(repr(known) for known in _GRAPHS)
-        raise UnknownNameError(f"graph {name!r} is unknown; available: {available}.")
+        near = get_close_matches(name.lower(), _GRAPHS, n=1)
+        meant = f"did you mean {near[0]!r}? Available" if near else "available"
+        raise UnknownNameError(f"graph {name!r} is unknown; {meant}: {available}.")
     return _GRAPHS[name]
 
 

@@ -106,6 +106,8 @@ class BagObservations:
         frame_wait_s: Longest wait of a tick for a new frame of the first camera, at most a step.
         camera_wait_s: Longest wait for the other cameras after that.
         camera_skew_s: How much older their frames may be.
+        from_start: Whether ticks begin with the recording, and not with the first frame of the
+            first camera: it then counts as gaps that it started late.
         strict: A message that cannot be used, or a clock that goes back, is an error. Otherwise
             it makes a gap, or a new segment.
 
@@ -128,6 +130,7 @@ class BagObservations:
         frame_wait_s: float = 0.1,
         camera_wait_s: float = 0.02,
         camera_skew_s: float = 0.005,
+        from_start: bool = False,
         strict: bool = True,
     ) -> None:
         if clock not in CLOCKS:
@@ -142,7 +145,8 @@ class BagObservations:
         self._clock = clock
         self._history_length = history_length
         step_ns = round(contract.action.dt_s * 1e9)
-        self._timer = TickTimer(step_ns, round(frame_wait_s * 1e9), round(camera_wait_s * 1e9))
+        waits_ns = (round(wait_s * 1e9) for wait_s in (frame_wait_s, camera_wait_s))
+        self._timer = TickTimer(step_ns, *waits_ns, from_start=from_start)
         self._camera_skew_s = camera_skew_s
         self._strict = strict
         self._settle_ns = step_ns + round(contract.state.max_age_s * 1e9)
@@ -234,8 +238,9 @@ class BagObservations:
             return False
         self._complain(
             f"the clock of {topic} goes back by {(previous_ns - at_ns) / 1e9:.3f} s at "
-            f"{received_ns / 1e9:.3f} s of the recorder's clock; cut the bag there, or skip "
-            "what spoils the episode"
+            f"{received_ns / 1e9:.3f} s of the recorder's clock; cut the bag there, or have "
+            "what spoils an episode skipped (--lenient of `vla replay`, --skip-bad of `vla "
+            "dataset from-bag`)"
         )
         return True
 

@@ -24,12 +24,17 @@ class TickTimer:
         step_ns: Time between two ticks.
         frame_wait_ns: Longest wait for a new frame of the reference camera.
         camera_wait_ns: Longest wait for the others after that.
+        from_start: Whether ticks begin with the first arrival of all, at which they can only find
+            that the reference camera has not delivered yet, and not with its first frame.
     """
 
-    def __init__(self, step_ns: int, frame_wait_ns: int, camera_wait_ns: int) -> None:
+    def __init__(
+        self, step_ns: int, frame_wait_ns: int, camera_wait_ns: int, *, from_start: bool = False
+    ) -> None:
         self._step_ns = step_ns
         self._frame_wait_ns = min(frame_wait_ns, step_ns)
         self._camera_wait_ns = camera_wait_ns
+        self._from_start = from_start
         self.restart()
 
     def restart(self) -> None:
@@ -47,7 +52,9 @@ class TickTimer:
             now_ns: Time of the next arrival.
             is_aligned: Says whether no camera is behind the reference camera.
         """
-        while self._stage is not _Stage.BEGINNING and now_ns > self._deadline_ns:
+        if self._stage is _Stage.BEGINNING:
+            return self._pass_blind_time(now_ns) if self._from_start else None
+        while now_ns > self._deadline_ns:
             if self._stage is _Stage.PAUSE:
                 self._stage = _Stage.NEW_FRAME
                 self._deadline_ns = self._due_ns + self._frame_wait_ns
@@ -59,6 +66,15 @@ class TickTimer:
             else:
                 return self._finish(self._deadline_ns)
         return None
+
+    def _pass_blind_time(self, now_ns: int) -> int | None:
+        """Return the time of the next tick before the first frame of the reference camera."""
+        if not self._due_ns:
+            self._due_ns = now_ns
+        if now_ns < self._due_ns + self._step_ns:
+            return None
+        self._due_ns += self._step_ns
+        return self._due_ns
 
     def see_reference(self, now_ns: int) -> None:
         """Note that the reference camera has delivered."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,12 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
     else:
         directory = Path(path_or_name)
     if not directory.is_dir():
-        shipped = ", ".join(map(repr, shipped_checkpoints())) or "none"
+        names = shipped_checkpoints()
+        shipped = ", ".join(map(repr, names)) or "none"
+        near = get_close_matches(str(path_or_name).lower(), names, n=1)
+        meant = f"did you mean '{near[0]}'? Shipped" if near else "shipped"
         raise CheckpointError(
-            f"checkpoint '{path_or_name}' is neither a directory nor shipped; shipped: {shipped}; "
+            f"checkpoint '{path_or_name}' is neither a directory nor shipped; {meant}: {shipped}; "
             f"'{HUB}owner/name' is on the Hugging Face hub, '{UNTRAINED}<framework>' builds one."
         )
     missing = [name for name in _FILES if not (directory / name).is_file()]

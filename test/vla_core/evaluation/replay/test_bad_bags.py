@@ -83,11 +83,12 @@ def test_clock_that_goes_back(bags, replay_spoilt):
         replay_spoilt(set_back)
 
 
-def test_camera_that_starts_late(replay_spoilt):
-    found = replay_spoilt(
-        lambda sent: None if "wrist" in sent.topic and sent.at_ms < 500 else sent
-    )
-    assert found.facts["gaps"] == {"camera 'wrist': nothing received": 5}
+@pytest.mark.parametrize("camera", ["front", "wrist"])
+def test_camera_that_starts_late(replay_spoilt, camera):
+    found = replay_spoilt(lambda sent: None if camera in sent.topic and sent.at_ms < 500 else sent)
+    (gap, count), *others = found.facts["gaps"].items()
+    assert (gap, others) == (f"camera '{camera}': nothing received", [])
+    assert count in (4, 5)
     assert found.facts["ticks"]["answered"] == 10
 
 

@@ -120,12 +120,17 @@ def policy_status(bags, at_ms, state, reason=""):
 def write_run(registered, answered, tmp_path):
     """Write the recording of a run; `change` may alter every chunk before it is written."""
 
-    def write(*, change=lambda chunk: chunk, statuses=(), span_ms=None, chunks=answered):
+    def write(
+        *, change=lambda chunk: chunk, statuses=(), span_ms=None, chunks=answered, plan_age_ms=None
+    ):
         bags = registered
         sent = [bags.Sent(0, "/policy_node/status", POLICY, policy_status(bags, 0, 1, "idle"))]
         for number, (at_ns, observation, chunk) in enumerate(chunks):
             committed = NUM_COMMITTED if number else 0
             message = chunk_message(bags, at_ns, observation, change(chunk), number + 1, committed)
+            if plan_age_ms is not None:
+                plan_stamp = bags.time_of(chunk.stamp_ns - plan_age_ms * bags.MS)
+                message = replace(message, plan_sequence=7, plan_stamp=plan_stamp)
             at_ms = (at_ns - bags.START_NS) / bags.MS + 30
             sent.append(bags.Sent(at_ms, "/action_chunk", CHUNK, message))
         # A policy that takes an instruction first revokes what it said before.
@@ -185,6 +190,16 @@ def test_a_chunk_that_the_policy_would_not_give_is_noticed(write_run, judge):
     assert online["equal"] == 0 < online["same_observation"]
     assert online["largest_difference"] == pytest.approx(0.01, rel=1e-3)
     assert "; 0 of these are the same" in agreement_text(online)
+
+
+@pytest.mark.parametrize(("plan_age_ms", "share"), [(0, 1), (50, 0)])
+def test_a_chunk_of_an_older_plan_is_no_answer_to_the_observation_alone(
+    write_run, judge, answered, plan_age_ms, share
+):
+    _, metrics = judge(write_run(plan_age_ms=plan_age_ms))
+    online = metrics["online"]
+    assert online["same_observation"] == online["equal"] == share * len(answered)
+    assert online["chunks"] == len(answered)
 
 
 def test_answers_can_be_judged_without_asking_the_policy_again(write_run, judge):

@@ -157,6 +157,7 @@ class BagReplay:
             "episode_topic": partial(find_episode_topic, settings=settings),
             "clock": settings.clock,
             "history_length": self._policy.pipeline.history_length,
+            "from_start": True,
             "strict": settings.is_strict,
         }
 

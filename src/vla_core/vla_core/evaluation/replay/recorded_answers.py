@@ -38,6 +38,7 @@ class RecordedAnswer:
         image_stamps_ns: Stamp of each camera's frame that the node had.
         state_stamp_ns: Stamp of its state.
         num_committed: Leading steps that were fixed before the inference.
+        has_older_plan: Whether it follows a plan of an earlier observation, as in Helix's tiers.
         limits: What the command loop did since the answer before.
     """
 
@@ -47,12 +48,14 @@ class RecordedAnswer:
     image_stamps_ns: dict[str, int]
     state_stamp_ns: int
     num_committed: int
+    has_older_plan: bool
     limits: LimiterReport
 
     def is_to(self, observation: Observation) -> bool:
-        """Tell whether it answers an observation of the same frames and the same state."""
+        """Tell whether it answers this observation and nothing else: same frames, same state."""
         return (
-            observation.stamp_ns == self.chunk.stamp_ns
+            not self.has_older_plan
+            and observation.stamp_ns == self.chunk.stamp_ns
             and observation.image_stamps_ns == self.image_stamps_ns
             and observation.state_stamp_ns == self.state_stamp_ns
         )
@@ -127,6 +130,8 @@ class RecordedAnswers:
             image_stamps_ns=dict(zip(message.camera_names, stamps, strict=True)),
             state_stamp_ns=time_ns(message.joint_state_stamp),
             num_committed=int(message.committed_steps),
+            has_older_plan=bool(message.plan_sequence)
+            and time_ns(message.plan_stamp) < chunk.stamp_ns,
             limits=self._limits(ticks),
         )
 
