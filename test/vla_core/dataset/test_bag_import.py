@@ -184,3 +184,8 @@ def test_command_names_a_bag_that_cannot_be_used(bags, tmp_path, capsys):
     arguments = [str(path), "--robot", "sim", "--output", str(tmp_path / "data")]
     assert main(["dataset", "from-bag", *arguments, "--instruction", "pick"]) == 2
     assert "has no topic 'front_camera/image_raw'" in capsys.readouterr().err
+    assert main(["dataset", "from-bag", *arguments, "--instruction", "pick", "--skip-bad"]) == 2
+    output = capsys.readouterr()
+    assert "left out:" in output.out
+    assert "no episode was written" in output.err
+    assert {p.name for p in tmp_path.iterdir()} == {"bag"}

@@ -120,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
             console.print(line)
         left_out = [episode for episode in importer.report.episodes if episode.left_out]
         for episode in left_out:
-            console.print(f"left out: {episode.bag} '{episode.task}': {episode.left_out}")
+            task = f" '{episode.task}'" if episode.task else ""
+            console.print(f"left out: {episode.bag}{task}: {episode.left_out}")
     path = args.output / "meta" / "import.json"
     path.write_text(json.dumps(report_to_dict(importer.report), indent=2) + "\n")
     console.print(

@@ -214,7 +214,7 @@ class EpisodeWriter:
         if self._is_finished:
             return self.root
         if not self._staged_folders():
-            raise DatasetError(f"dataset '{self.root}' has no episode; add one before finish().")
+            raise DatasetError(f"no episode was written, so dataset '{self.root}' was not made.")
         for folder in ("data", "meta", "videos"):
             shutil.rmtree(self._partial / folder, ignore_errors=True)
         gather_episodes(self._partial, self._staged_folders(), self._features, self._info)
@@ -240,10 +240,12 @@ class EpisodeWriter:
         trace: TracebackType | None,
     ) -> None:
         """Finish the dataset; with an exception on its way, keep the episodes so far, if any."""
-        if kind is None:
-            self.finish()
-        elif self.num_episodes == 0:
-            shutil.rmtree(self._partial, ignore_errors=True)
+        try:
+            if kind is None:
+                self.finish()
+        finally:
+            if self.num_episodes == 0:
+                shutil.rmtree(self._partial, ignore_errors=True)
 
     def _staged_folders(self) -> list[Path]:
         return sorted((self._partial / "staged").glob("episode-*"))
