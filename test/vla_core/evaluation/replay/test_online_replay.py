@@ -244,6 +244,9 @@ def test_waiting_of_the_policy_is_counted_by_reason_after_its_first_answer(
             (700, 2, "camera 'front' is silent for 0.35 s"),
         )
     ]
+    # A planner's status, of the same type, is not the policy's.
+    planner = policy_status(bags, 800, 2, "waiting for frames")
+    statuses.append((800, "/planner_node/status", POLICY, planner))
     _, metrics = judge(write_run(statuses=statuses))
     assert metrics["online"]["waits"] == {"camera 'front' is silent for 0.31 s": 2}
 

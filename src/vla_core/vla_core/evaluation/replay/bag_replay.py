@@ -25,13 +25,11 @@ from vla_core.evaluation.replay.causes import Causes
 from vla_core.evaluation.replay.demonstration import Demonstration
 from vla_core.evaluation.replay.limiter import Limiter, LimiterReport
 from vla_core.evaluation.replay.probes import Probes
+from vla_core.evaluation.replay.recorded_answers import CHUNK, find_policy_status
 from vla_core.evaluation.replay.settings import ReplaySettings
 from vla_core.evaluation.replay.tick_log import AnsweredTick, TickLog, small_images
 from vla_core.inference.policy import Policy
 from vla_core.types import ActionChunk, Observation
-
-ACTION_CHUNK = "vla_msgs/msg/ActionChunk"
-POLICY_STATUS = "vla_msgs/msg/PolicyStatus"
 
 TickSink = Callable[[AnsweredTick], None]
 """Takes every answered tick, in order and with small images."""
@@ -311,15 +309,13 @@ def find_episode_topic(recording: Recording, settings: ReplaySettings) -> str | 
         return settings.episode_topic
     if recording.notes.get("instruction"):
         return None
-    kinds = recording.message_types
-    found = [topic for topic, kind in kinds.items() if kind == POLICY_STATUS]
-    return found[0] if len(found) == 1 else None
+    return find_policy_status(recording)
 
 
 def _is_run_of_a_policy(recording: Recording, settings: ReplaySettings) -> bool:
     """Tell whether what the recording commands comes from a policy, not from a demonstrator."""
     is_commanded = settings.actions == COMMAND_ACTIONS
-    return is_commanded and ACTION_CHUNK in recording.message_types.values()
+    return is_commanded and CHUNK in recording.message_types.values()
 
 
 def _topic_facts(statistics: Any) -> dict[str, Any]:

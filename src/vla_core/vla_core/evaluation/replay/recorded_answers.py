@@ -25,6 +25,16 @@ POLICY_STATUS = "vla_msgs/msg/PolicyStatus"
 PLAYED = "played_ns"
 """Note in a recording of answers: first and last time of the recording that was played."""
 _REFUSED = " is refused: "
+_PLANNER_STATUS = "/planner_node/status"
+
+
+def find_policy_status(recording: Recording) -> str | None:
+    """Return the topic of a recording on which its one policy tells its task; None without one."""
+    kinds = recording.message_types
+    found = [topic for topic, kind in kinds.items() if kind == POLICY_STATUS]
+    # A planner, which does what the policy is asked to do, says how it is in the same way.
+    found = [topic for topic in found if not topic.endswith(_PLANNER_STATUS)]
+    return found[0] if len(found) == 1 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -83,10 +93,11 @@ class RecordedAnswers:
         self._contract = contract
         kinds = recording.message_types
         self._topics = {recording.topic_of_type(CHUNK): CHUNK}
-        for kind in (COMMAND_STATUS, POLICY_STATUS):
-            found = [topic for topic in kinds if kinds[topic] == kind]
-            if len(found) == 1:
-                self._topics[found[0]] = kind
+        commanding = [topic for topic in kinds if kinds[topic] == COMMAND_STATUS]
+        if len(commanding) == 1:
+            self._topics[commanding[0]] = COMMAND_STATUS
+        if status := find_policy_status(recording):
+            self._topics[status] = POLICY_STATUS
         played = recording.notes.get(PLAYED)
         self.span_ns: tuple[int, int] | None = tuple(played) if played else None
         self.waits = Causes()
