@@ -163,6 +163,12 @@ def test_helix_is_three_processes_of_one_checkpoint():
     assert {nodes[name].on_exit for name in HELIX_TIERS} == {"respawn"}
 
 
+def test_of_helix_s_frequent_chunks_every_step_counts():
+    nodes = nodes_of("helix")
+    assert nodes["command_node"].parameters["blending"] == "ensemble"
+    assert nodes["policy_node"].parameters["chunking"] == "off"
+
+
 def test_helix_moves_a_robot_that_takes_200_commands_per_second():
     nodes = nodes_of("helix")
     assert load_contract(nodes["command_node"].parameters["contract"]).command.rate_hz == 200.0

@@ -64,7 +64,8 @@ def _build(has_tiers: bool, values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
     inference = partial(node, environment=ONE_THREAD, on_exit="respawn")
     nodes = []
     if has_tiers:
-        policy.update(follows_plans=True, max_inference_rate_hz=_HELIX_POLICY_RATE_HZ)
+        policy.update(_HELIX_POLICY)
+        command.update(_HELIX_COMMAND)
         command.update(motor_checkpoint=values["checkpoint"])
         sim.update(_HELIX_SIM)
         nodes.append(inference("planner_node", parameters=model))
@@ -87,8 +88,16 @@ def _is_simulated(values: Mapping[str, str]) -> bool:
 
 # A parameter of true or false could not leave it to the contract.
 _DRY_RUN = {"contract": "contract", "true": "always", "false": "never"}
-# At most; each inference needs a new frame, as motor control needs a new state for each command.
-_HELIX_POLICY_RATE_HZ = 50.0
+# At most 50 Hz; each inference needs a new frame, as motor control needs a new state for each
+# command. At such rates the newest chunk alone would never come to its second step, and a policy
+# whose first step repeats the state would stand still: all chunks count that say something about
+# now, and none is bound to those before it.
+_HELIX_POLICY: Mapping[str, ParameterValue] = {
+    "follows_plans": True,
+    "max_inference_rate_hz": 50.0,
+    "chunking": "off",
+}
+_HELIX_COMMAND: Mapping[str, ParameterValue] = {"blending": "ensemble"}
 _HELIX_SIM = {"camera_rate_hz": 30.0, "loop_rate_hz": 200.0, "joint_state_rate_hz": 200.0}
 
 

@@ -523,3 +523,21 @@ def test_a_chunk_is_reported_from_when_its_part_of_the_plan_is_reached():
     assert [arm.tick().chunk_sequence for _ in range(4)] == [0, 0, 1, 1]
     arm.give_chunk()
     assert [arm.tick().chunk_sequence for _ in range(4)] == [1, 1, 2, 2]
+
+
+def moved_by_steps_that_repeat_the_state(**settings):
+    """Return how far the elbow gets in 2 s; the chunks come at 25 Hz and begin with the state."""
+    arm = Arm(**settings)
+    ahead = 0.3 * np.array([0.0, 0.0, *np.arange(1, 11)]) * 0.1
+    for _ in range(50):
+        arm.measure()
+        arm.give_chunk(arm.measured + np.outer(ahead, [0.0, 1.0]), age_s=0.0)
+        arm.tick(2)
+    return arm.measured[1] - HOME[1]
+
+
+def test_of_chunks_that_come_quickly_an_ensemble_also_follows_the_later_steps():
+    """A policy whose first steps repeat the state would else hold the arm where it is."""
+    ensemble = moved_by_steps_that_repeat_the_state(blend_s=0.1, blending="ensemble")
+    newest = moved_by_steps_that_repeat_the_state(blend_s=0.1, blending="blend")
+    assert newest < 0.05 * ensemble

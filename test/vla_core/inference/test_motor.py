@@ -98,7 +98,7 @@ def test_missing_tensor_is_named():
 
 
 def test_correction_is_in_robot_units_for_the_sequence_that_is_due(checkpoint):
-    control = MotorControl.from_checkpoint(checkpoint, CONTRACT)
+    control = MotorControl.from_checkpoint(checkpoint, CONTRACT, max_correction_s=1.0)
     chunk, state = chunk_of(control.checkpoint_id), np.full(STATES, 0.05)
     pipeline = ProcessingPipeline.load(checkpoint)
     motor = HelixVLA.load_tier(checkpoint, "motor_control")
@@ -111,6 +111,20 @@ def test_correction_is_in_robot_units_for_the_sequence_that_is_due(checkpoint):
     assert np.abs(expected).max() > 1e-3
     np.testing.assert_allclose(
         control.correction(chunk, state, NOW_NS + 50_000_000), expected, atol=1e-5
+    )
+
+
+def test_correction_is_at_most_what_a_joint_covers_in_the_given_time(checkpoint):
+    wide, narrow = (
+        MotorControl.from_checkpoint(checkpoint, CONTRACT, max_correction_s=seconds)
+        for seconds in (1.0, 0.01)
+    )
+    chunk, state = chunk_of(wide.checkpoint_id), np.full(STATES, 0.05)
+    bound = 0.01 * np.array([limit.velocity for limit in CONTRACT.action_limits.values()])
+    wanted = wide.correction(chunk, state, NOW_NS)
+    assert (np.abs(wanted) > bound).any()
+    np.testing.assert_array_equal(
+        narrow.correction(chunk, state, NOW_NS), np.clip(wanted, -bound, bound)
     )
 
 
@@ -131,7 +145,7 @@ def moved_by(motor, chunk, seconds):
 
 
 def test_command_loop_goes_to_the_corrected_target_within_its_limits(checkpoint):
-    control = MotorControl.from_checkpoint(checkpoint, CONTRACT)
+    control = MotorControl.from_checkpoint(checkpoint, CONTRACT, max_correction_s=1.0)
     still = np.full((HORIZON, ACTIONS), 0.02)
     chunk = replace(
         chunk_of(control.checkpoint_id), actions=still, policy_actions=still.astype(np.float32)

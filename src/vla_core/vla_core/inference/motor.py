@@ -3,6 +3,10 @@
 
 The network is small, so a tick that computes it needs no torch. The command loop adds what it
 returns to the target that is due, which then passes the same limits as any other target.
+
+The correction is bounded. In demonstrations the arm is where the commands took it, so a network
+that learns from them may learn to repeat the state; unbounded it would follow the arm wherever it
+drifts, and no sequence would bring it back.
 """
 
 from __future__ import annotations
@@ -27,6 +31,9 @@ from vla_core.models.weight_files import read_arrays, weights_identity
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.normalization import Normalizer, Statistics
 from vla_core.types import ActionChunk
+
+MAX_CORRECTION_S = 0.0015
+"""Largest correction where nothing else is said: 3 mrad of a joint whose limit is 2 rad/s."""
 
 _PREFIX = "motor_control."
 
@@ -92,6 +99,7 @@ class MotorControl:
         checkpoint_id: Identity of the checkpoint.
         state: Normalisation of the state.
         action_scale: Robot units per unit of a normalised action, [A].
+        bound: Largest correction, rad or m, [A].
     """
 
     def __init__(
@@ -100,19 +108,29 @@ class MotorControl:
         checkpoint_id: str,
         state: Normalizer,
         action_scale: NDArray[np.float64],
+        bound: NDArray[np.float64],
     ) -> None:
         self.checkpoint_id = checkpoint_id
         self._network = network
         self._state = state
         self._action_scale = action_scale
+        self._bound = bound
 
     @classmethod
-    def from_checkpoint(cls, path_or_name: str | Path, contract: RobotContract) -> MotorControl:
+    def from_checkpoint(
+        cls,
+        path_or_name: str | Path,
+        contract: RobotContract,
+        *,
+        max_correction_s: float = MAX_CORRECTION_S,
+    ) -> MotorControl:
         """Load the motor control out of a whole checkpoint; the other tiers are not read.
 
         Args:
             path_or_name: As for ``find_checkpoint``.
             contract: The robot.
+            max_correction_s: Largest correction, as the time in which a joint covers it at its
+                velocity limit.
 
         Raises:
             ConfigError: The robot's actions are no joint positions, or its state is more than the
@@ -141,11 +159,13 @@ class MotorControl:
         require_fitting_contract(contract, trained)
         weights = directory / WEIGHTS_NAME
         zero = np.zeros(sizes[0])
+        limits = contract.action_limits.values()
         return cls(
             MotorNetwork(read_arrays(weights, _PREFIX), *sizes),
             weights_identity(weights),
             state,
             actions.unnormalize(zero + 1.0) - actions.unnormalize(zero),
+            max_correction_s * np.array([limit.velocity for limit in limits]),
         )
 
     def require_own(self, chunk: ActionChunk) -> None:
@@ -172,9 +192,8 @@ class MotorControl:
         """
         elapsed = max(0.0, (now_ns - chunk.stamp_ns) * 1e-9 / chunk.dt_s)
         normalized = self._state.normalize(state).astype(np.float32)
-        return (
-            self._network.correct(chunk.policy_actions, normalized, elapsed) * self._action_scale
-        )
+        correction = self._network.correct(chunk.policy_actions, normalized, elapsed)
+        return np.clip(correction * self._action_scale, -self._bound, self._bound)
 
 
 def _require_positions(contract: RobotContract) -> None:

@@ -101,7 +101,11 @@ class CommandNode(ManagedNode[CommandParameters]):
         urdf = read_urdf(self, contract.kinematics) if contract.kinematics else None
         limits, chain = limits_and_chain(contract, urdf)
         checkpoint = self.parameters.motor_checkpoint
-        motor = MotorControl.from_checkpoint(checkpoint, contract) if checkpoint else None
+        motor = None
+        if checkpoint:
+            motor = MotorControl.from_checkpoint(
+                checkpoint, contract, max_correction_s=self.parameters.max_correction_s
+            )
         self._interlocks = Interlocks(
             contract.safety,
             is_armed=not self._is_dry_run(contract),

@@ -21,6 +21,12 @@ class CommandParameters(ManagedParameters):
         "Helix's checkpoint, whose motor control corrects every command by the newest state; "
         "empty: none."
     )
+    max_correction_s: float = parameter(
+        "Largest correction by Helix's motor control, as the time in which a joint covers it at "
+        "its velocity limit [s].",
+        minimum=0.0,
+        maximum=1.0,
+    )
     dry_run: str = parameter(
         "Whether the node begins with previews only, until ~/arm is called: 'contract' does as "
         "the contract's safety.dry_run says.",
