@@ -2,8 +2,8 @@
 """Messages of indexed MCAP files as views: what nobody looks at is neither copied nor read.
 
 A raw frame fills most of a chunk, and most frames are passed over. The files are mapped into
-memory, so that of such a chunk only the stamps come from the disk; a compressed chunk is unpacked
-ahead, in a thread. Layout: https://mcap.dev/spec.
+memory, so that of such a chunk only the stamps come from the disk; compressed chunks are unpacked
+ahead, in threads. Layout: https://mcap.dev/spec.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+import zstandard
 from rosbags.rosbag2.storage_mcap import DECOMPRESSORS
 
 MAGIC = b"\x89MCAP0\r\n"
@@ -29,6 +30,8 @@ _MESSAGE_START = struct.Struct("<HIQQ")
 _CHUNK_START = struct.Struct("<BQQQQII")
 _CHUNKS_AHEAD = 4
 _CHUNKS_BEHIND = 64
+_NUM_THREADS = 2
+_SMALL_BYTES = 4096
 
 
 class RawMessage(NamedTuple):
@@ -58,19 +61,37 @@ class _ChunkIndex(NamedTuple):
     channels: frozenset[int]
 
 
-class _Records:
-    """The records of a chunk, unpacked."""
+class _Check:
+    """Compares the checksum of a chunk with its bytes, once and when they are believed.
+
+    Args:
+        data: The bytes, as long as they are not compared.
+        checksum: What it has to be; zero means that the writer left it out.
+    """
 
     def __init__(self, data: memoryview, checksum: int) -> None:
-        self.data = data
+        self._data: memoryview | None = data if checksum else None
         self._checksum = checksum
+        self._fits = True
 
-    def check(self) -> None:
+    def compare(self) -> None:
+        """Look at the bytes, which are then let go."""
+        if self._data is not None:
+            self._fits = zlib.crc32(self._data) == self._checksum
+            self._data = None
+
+    def __call__(self) -> None:
         """Raise a ValueError if the bytes are not those that were written."""
-        # Zero means that the writer left it out.
-        if self._checksum and zlib.crc32(self.data) != self._checksum:
+        self.compare()
+        if not self._fits:
             raise ValueError("the checksum of its MCAP chunk does not fit: the file is damaged")
-        self._checksum = 0
+
+
+class _Records(NamedTuple):
+    """The records of a chunk, unpacked."""
+
+    data: memoryview
+    check: _Check
 
 
 class McapFile:
@@ -135,12 +156,13 @@ class McapFile:
         (packed,) = struct.unpack_from("<Q", self._data, begin - 8)
         data = self._data[begin : begin + packed]
         if compression:
-            if compression not in DECOMPRESSORS:
-                raise ValueError(f"its chunks are compressed by unknown '{compression}'")
-            data = memoryview(DECOMPRESSORS[compression](data, size))  # type: ignore[arg-type]
+            data = memoryview(_unpack(data, size, compression))
         if len(data) != size:
             raise ValueError(f"a chunk has {len(data)} bytes, {size} are expected")
-        return _Records(data, checksum)
+        check = _Check(data, checksum)
+        if compression:
+            check.compare()
+        return _Records(data, check)
 
 
 def read_messages(
@@ -176,8 +198,8 @@ def read_messages(
     # Messages received at the same time keep the order in which they were written.
     pending: list[tuple[int, int, RawMessage]] = []
     count = 0
-    with ThreadPoolExecutor(1, thread_name_prefix="unpack") as thread:
-        for number, (records, next_ns) in enumerate(_unpacked(places, thread)):
+    with ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="unpack") as threads:
+        for number, (records, next_ns) in enumerate(_unpacked(places, threads)):
             file = places[number][0]
             for code, record in _split(records.data):
                 if code != _MESSAGE:
@@ -185,6 +207,9 @@ def read_messages(
                 channel, _, received_ns, _ = _MESSAGE_START.unpack_from(record)
                 if channel in wanted[id(file)] and first <= received_ns < last:
                     data = record[_MESSAGE_START.size :]
+                    if len(data) < _SMALL_BYTES:
+                        # Who keeps a joint state must not keep the frames around it.
+                        data = memoryview(bytes(data))
                     message = RawMessage(received_ns, *file.channels[channel], data, records.check)
                     pending.append((received_ns, count, message))
                     count += 1
@@ -199,7 +224,7 @@ def read_messages(
 
 
 def _unpacked(
-    places: Sequence[tuple[McapFile, _ChunkIndex]], thread: ThreadPoolExecutor
+    places: Sequence[tuple[McapFile, _ChunkIndex]], threads: ThreadPoolExecutor
 ) -> Iterator[tuple[_Records, float]]:
     """Yield the records of every chunk and when the next one begins, some unpacked ahead."""
     ahead: deque[Future[_Records] | None] = deque()
@@ -207,11 +232,25 @@ def _unpacked(
         while len(ahead) <= _CHUNKS_AHEAD and number + len(ahead) < len(places):
             later_file, later = places[number + len(ahead)]
             is_packed = later_file.is_compressed(later)
-            ahead.append(thread.submit(later_file.unpack, later) if is_packed else None)
+            ahead.append(threads.submit(later_file.unpack, later) if is_packed else None)
         unpacking = ahead.popleft()
         is_last = number + 1 == len(places)
         next_ns = float("inf") if is_last else places[number + 1][1].start_ns
         yield file.unpack(chunk) if unpacking is None else unpacking.result(), next_ns
+
+
+def _unpack(data: memoryview, size: int, compression: str) -> bytes:
+    """Return what was compressed.
+
+    Raises:
+        ValueError: It is compressed in an unknown way.
+    """
+    if compression == "zstd":
+        # rosbags does not say how large the result is: to let it grow takes twice the time.
+        return zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+    if compression not in DECOMPRESSORS:
+        raise ValueError(f"its chunks are compressed by unknown '{compression}'")
+    return DECOMPRESSORS[compression](data, size)  # type: ignore[arg-type]
 
 
 def _split(records: memoryview) -> Iterator[tuple[int, memoryview]]:
