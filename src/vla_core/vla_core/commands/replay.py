@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from vla_core.evaluation.replay.bag_result import BagResult
+    from vla_core.evaluation.replay.replay_process import ReplayProcess
     from vla_core.evaluation.replay.runner import Failure, ReplayJob
 
 EXIT_GATE = 1
@@ -79,6 +80,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--resume", action="store_true", help="take the results of an interrupted, equal run")
     add("--device", default="cpu", help="cpu (default), cuda or auto")
     add("--threads", type=int, default=1, help="threads of torch (default 1)")
+    add(
+        "--one-process",
+        action="store_true",
+        help="read and infer in turn, not side by side on two cores: slower, the same figures",
+    )
     add("--no-mcap", action="store_true", help="write no MCAP file")
     add("--rerun", action="store_true", help="also write a file for the Rerun viewer")
     add("--output", type=Path, default=Path("out/replay"), help="folder of the results")
@@ -92,6 +98,19 @@ def run(args: argparse.Namespace) -> int:
         DatasetError: The only recording cannot be read.
         CheckpointError: The checkpoint is missing or damaged.
     """
+    from contextlib import ExitStack
+
+    from vla_core.evaluation.replay.replay_process import ReplayProcess, can_replay_beside
+
+    bags = find_bags(args.bag, args.bags)
+    with ExitStack() as stack:
+        process = None
+        if can_replay_beside() and not (args.one_process or args.ray or args.answers):
+            process = stack.enter_context(ReplayProcess())
+        return _run(args, bags, process)
+
+
+def _run(args: argparse.Namespace, bags: Sequence[Path], process: ReplayProcess | None) -> int:
     from dataclasses import replace
 
     from rich.console import Console
@@ -103,7 +122,6 @@ def run(args: argparse.Namespace) -> int:
     from vla_core.evaluation.replay.output import describe_run, write_outputs
 
     console = Console(highlight=False)
-    bags = find_bags(args.bag, args.bags)
     if args.answers is not None and (len(bags) != 1 or args.compare):
         raise ConfigError("--answers takes the one recording that was played, and no --compare.")
     limits = None if args.gate is None else load_gate(args.gate)
@@ -113,10 +131,10 @@ def run(args: argparse.Namespace) -> int:
     if args.compare:
         first_job = replace(job, checkpoint=args.compare[0], folder=args.output / "first")
         job = replace(job, checkpoint=args.compare[1])
-        first, first_failures = _replay(first_job, bags, args, console)
+        first, first_failures = _replay(first_job, bags, args, console, process)
         first_metrics = describe_run(first_job, first)
     if args.answers is None:
-        results, failures = _replay(job, bags, args, console)
+        results, failures = _replay(job, bags, args, console, process)
         named = {failure.bag for failure in failures}
         failures += [failure for failure in first_failures if failure.bag not in named]
         metrics = describe_run(job, results, failures)
@@ -198,7 +216,11 @@ def _job(args: argparse.Namespace) -> ReplayJob:
 
 
 def _replay(
-    job: ReplayJob, bags: Sequence[Path], args: argparse.Namespace, console: Console
+    job: ReplayJob,
+    bags: Sequence[Path],
+    args: argparse.Namespace,
+    console: Console,
+    process: ReplayProcess | None,
 ) -> tuple[list[BagResult], list[Failure]]:
     """Replay all recordings; results come in the order of the recordings.
 
@@ -227,7 +249,12 @@ def _replay(
             progress.update(task, description=done, completed=elapsed_s, total=duration_s)
 
         replays = replay_bags(
-            job, bags, resume=args.resume, on_progress=show, ray_address=args.ray
+            job,
+            bags,
+            resume=args.resume,
+            on_progress=show,
+            ray_address=args.ray,
+            process=process,
         )
         for bag, outcome in replays:
             outcomes[bag] = outcome

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from vla_core.evaluation.replay.bag_replay import BagReplay
+from vla_core.evaluation.replay.inference import LocalInference
 from vla_core.evaluation.replay.settings import ReplaySettings
 from vla_core.inference.policy import Policy
 from vla_core.models.frameworks import GR00TVLA
@@ -62,7 +63,7 @@ def replay(policy):
 
     def run(bag, **settings):
         chosen = {"instruction": "pick", "num_worst": 0, "probe_every": 0, **settings}
-        return BagReplay(policy, bag, ReplaySettings(**chosen)).run()
+        return BagReplay(LocalInference(policy), bag, ReplaySettings(**chosen)).run()
 
     return run
 

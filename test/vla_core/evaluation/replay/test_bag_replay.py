@@ -12,6 +12,7 @@ from vla_core.errors import ConfigError
 from vla_core.evaluation.replay import tick_log
 from vla_core.evaluation.replay.bag_replay import BagReplay
 from vla_core.evaluation.replay.bag_result import BagResult, load_finished
+from vla_core.evaluation.replay.inference import LocalInference
 from vla_core.evaluation.replay.metrics import compute_metrics
 from vla_core.evaluation.replay.settings import ReplaySettings
 
@@ -105,7 +106,7 @@ def test_ticks_outside_of_episodes_are_not_judged(bags, policy, tmp_path):
     ]
     bag = bags.write_bag(tmp_path / "bag", [*bags.robot_messages(1200), *marks])
     settings = ReplaySettings(episode_topic="task", probe_every=0, num_worst=0)
-    found = BagReplay(policy, bag, settings).run()
+    found = BagReplay(LocalInference(policy), bag, settings).run()
     assert found.facts["instructions"] == {"pick": found.facts["ticks"]["answered"]}
     assert found.facts["ticks"]["outside"] > 2
     # The last chunks of the episode are compared as far as it goes.
@@ -138,7 +139,7 @@ def test_a_leader_that_falls_silent_costs_neither_memory_nor_what_it_did_before(
         held.append(sum(frame() is not None for frame in frames))
 
     settings = ReplaySettings(instruction="pick", actions=("leader",), num_worst=0, probe_every=0)
-    found = BagReplay(policy, short, settings, sinks=[hold]).run()
+    found = BagReplay(LocalInference(policy), short, settings, sinks=[hold]).run()
     assert len(found.ticks["score"]) == len(expected.ticks["score"]) == 30
     assert max(held) <= 10
     np.testing.assert_array_equal(found.ticks["score"][:6], expected.ticks["score"][:6])

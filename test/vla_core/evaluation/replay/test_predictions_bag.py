@@ -12,6 +12,7 @@ from PIL import Image
 
 from vla_core.dataset.recording import Recording
 from vla_core.evaluation.replay.bag_replay import BagReplay
+from vla_core.evaluation.replay.inference import LocalInference
 from vla_core.evaluation.replay.predictions_bag import (
     ERROR,
     INSTRUCTION,
@@ -32,7 +33,7 @@ def written(policy, robot_bag, tmp_path_factory):
     path = tmp_path_factory.mktemp("predictions") / "bag"
     settings = ReplaySettings(instruction="pick", num_worst=0, probe_every=0)
     with PredictionsBag(path, policy.contract) as bag:
-        result = BagReplay(policy, robot_bag, settings, sinks=[bag.add]).run()
+        result = BagReplay(LocalInference(policy), robot_bag, settings, sinks=[bag.add]).run()
     messages = {}
     with Recording(path) as recording:
         for topic, message in recording.messages(*recording.message_counts):

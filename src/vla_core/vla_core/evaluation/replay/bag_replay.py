@@ -3,15 +3,16 @@
 
 The messages go through the buffer of the policy node; the policy is asked at every control tick
 (``action.rate_hz``), as a policy that always is in time would be, without committed steps. What it
-answers is compared with what the demonstrator did, and followed by the command stream.
+answers is compared with what the demonstrator did, and followed by the command stream. A policy in
+another process is asked some ticks ahead, which changes nothing else.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +24,13 @@ from vla_core.errors import DatasetError
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.evaluation.replay.causes import Causes
 from vla_core.evaluation.replay.demonstration import Demonstration
+from vla_core.evaluation.replay.inference import Answer, Inference, PendingAnswer
 from vla_core.evaluation.replay.limiter import Limiter, LimiterReport
 from vla_core.evaluation.replay.probes import Probes
 from vla_core.evaluation.replay.recorded_answers import CHUNK, find_policy_status
 from vla_core.evaluation.replay.settings import ReplaySettings
 from vla_core.evaluation.replay.tick_log import AnsweredTick, TickLog, small_images
-from vla_core.inference.policy import Policy
-from vla_core.types import ActionChunk, Observation
+from vla_core.types import Observation
 
 TickSink = Callable[[AnsweredTick], None]
 """Takes every answered tick, in order and with small images."""
@@ -38,11 +39,26 @@ Progress = Callable[[float, float], None]
 """Takes the time that was replayed and the duration of the recording, in s."""
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class AskedTick:
+    """A control tick and what the policy was asked at it.
+
+    Attributes:
+        tick: The tick.
+        answer: Answer to its observation; None if nobody was asked.
+        probes: Answers to the spoilt observation.
+    """
+
+    tick: ControlTick
+    answer: PendingAnswer | None = None
+    probes: Mapping[str, PendingAnswer] = field(default_factory=dict)
+
+
 class BagReplay:
     """Replays one recording with one policy.
 
     Args:
-        policy: The policy.
+        inference: The policy.
         bag: Folder of a rosbag2 recording, or one of its storage files.
         settings: How.
         on_progress: Called after every control tick with its time since the first one and the
@@ -56,7 +72,7 @@ class BagReplay:
 
     def __init__(
         self,
-        policy: Policy,
+        inference: Inference,
         bag: str | Path,
         settings: ReplaySettings,
         *,
@@ -64,28 +80,29 @@ class BagReplay:
         sinks: Sequence[TickSink] = (),
         span_ns: tuple[int, int] | None = None,
     ) -> None:
-        self._policy = policy
+        self._inference = inference
+        self._facts = inference.facts
         self._bag = Path(bag)
         self._settings = settings
         self._on_progress = on_progress
         self._sinks = tuple(sinks)
         self.span_ns = span_ns
-        contract = policy.contract
-        self._log = TickLog(policy.pipeline, contract, settings.num_worst)
+        contract = self._facts.contract
+        self._log = TickLog(self._facts.actions, contract, settings.num_worst)
         self._limiter = Limiter(contract)
-        self._probes = Probes(policy, settings.other_instruction)
+        self._probes = Probes(inference, settings)
         self._demonstration = Demonstration(
             contract.action.dt_s,
-            policy.pipeline.chunk_size,
+            self._facts.chunk_size,
             is_absolute=contract.action.kind == "joint_position",
         )
+        self._asked: deque[AskedTick] = deque()
         self._pending: deque[AnsweredTick] = deque()
         self._stretch: tuple[int | None, int] | None = None
-        self._is_start = True
         self._gaps: Counter[str] = Counter()
         self._refusals, self._lacking = Causes(), Causes()
         self._instructions: Counter[str] = Counter()
-        self._num_answered = 0
+        self._num_asked = self._num_answered = 0
         self._inference_s = self._probing_s = 0.0
 
     def run(self) -> BagResult:
@@ -95,7 +112,6 @@ class BagReplay:
             DatasetError: The bag cannot be read, lacks a topic, or no tick of it can be used.
             ConfigError: The settings do not fit the bag.
         """
-        settings, contract = self._settings, self._policy.contract
         began = time.perf_counter()
         counts: Counter[str] = Counter()
         first_ns = 0
@@ -106,10 +122,14 @@ class BagReplay:
             for tick in ticks:
                 first_ns = first_ns or tick.time_ns
                 counts["total"] += tick.answer is None
-                counts[self._take(tick)] += 1
+                self._asked.append(self._ask(tick))
+                if len(self._asked) > self._inference.num_ahead:
+                    counts[self._take(self._asked.popleft())] += 1
                 self._on_progress((tick.time_ns - first_ns) * 1e-9, duration_s)
                 if self._is_over(tick):
                     break
+            while self._asked:
+                counts[self._take(self._asked.popleft())] += 1
             self._end_stretch()
             topics = {name: _topic_facts(part) for name, part in ticks.statistics.items()}
         self._require_answers(counts)
@@ -118,7 +138,7 @@ class BagReplay:
             moment["time_s"] = (moment["time_ns"] - first_ns) * 1e-9
         return BagResult(
             facts={
-                **fingerprint(self._bag, self._policy.checkpoint_id, settings),
+                **fingerprint(self._bag, self._facts.checkpoint_id, self._settings),
                 "duration_s": duration_s,
                 "success": notes.get("success"),
                 "is_run_of_a_policy": is_run,
@@ -130,7 +150,7 @@ class BagReplay:
                 "instructions": dict(self._instructions),
                 "topics": topics,
                 "worst": worst,
-                "ages": [*contract.cameras, "state"],
+                "ages": [*self._facts.contract.cameras, "state"],
                 "wall_s": time.perf_counter() - began,
                 "inference_s": self._inference_s,
                 "probing_s": self._probing_s,
@@ -143,7 +163,7 @@ class BagReplay:
         )
 
     def _open(self) -> BagObservations:
-        return BagObservations(self._bag, self._policy.contract, **self._how())
+        return BagObservations(self._bag, self._facts.contract, **self._how())
 
     def _how(self) -> dict[str, Any]:
         """Return how the recording is read, as keywords of ``BagObservations``."""
@@ -154,7 +174,7 @@ class BagReplay:
             "instruction_topic": settings.instruction_topic,
             "episode_topic": partial(find_episode_topic, settings=settings),
             "clock": settings.clock,
-            "history_length": self._policy.pipeline.history_length,
+            "history_length": self._facts.history_length,
             "from_start": True,
             "strict": settings.is_strict,
         }
@@ -163,18 +183,36 @@ class BagReplay:
         return {}
 
     def _is_over(self, tick: ControlTick) -> bool:
-        if self.span_ns is not None and not self._pending and tick.time_ns > self.span_ns[1]:
+        is_waiting = self._asked or self._pending
+        if self.span_ns is not None and not is_waiting and tick.time_ns > self.span_ns[1]:
             return True
         most = self._settings.max_ticks
-        return 0 < most <= self._num_answered
+        return 0 < most <= self._num_asked
 
-    def _take(self, tick: ControlTick) -> str:
-        """Answer a tick; return what became of it, one of ``_OUTCOMES``."""
-        if outcome := self._hear(tick):
+    def _ask(self, tick: ControlTick) -> AskedTick:
+        """Ask the policy at a tick, where it is to be asked."""
+        observation = tick.observation
+        is_within = not self.span_ns or self.span_ns[0] <= tick.time_ns <= self.span_ns[1]
+        if observation is None or tick.episode is None or not is_within:
+            return AskedTick(tick)
+        if not observation.instruction:
+            return AskedTick(tick)
+        self._num_asked += 1
+        answer = self._inference.ask(observation, self._settings.seed)
+        return AskedTick(tick, answer, self._probes.see(observation, _stretch_of(tick)))
+
+    def _take(self, asked: AskedTick) -> str:
+        """Judge the answer to a tick; return what became of it, one of ``_OUTCOMES``."""
+        if outcome := self._hear(asked.tick):
             return outcome
-        if self.span_ns and not self.span_ns[0] <= tick.time_ns <= self.span_ns[1]:
+        if asked.answer is None:
             return "outside"
-        self._answer(tick)
+        tick = asked.tick
+        assert tick.observation is not None
+        answer = asked.answer()
+        self._inference_s += answer.latency_s
+        limits = self._limiter.follow(tick.observation, answer.chunk, tick.time_ns)
+        self._keep(tick, tick.observation, answer, limits, asked.probes)
         return "answered"
 
     def _hear(self, tick: ControlTick) -> str:
@@ -201,38 +239,23 @@ class BagReplay:
 
     def _enter(self, tick: ControlTick) -> None:
         """Notice that another unbroken stretch begins."""
-        stretch = (tick.episode, tick.segment)
+        stretch = _stretch_of(tick)
         if stretch != self._stretch:
             self._end_stretch()
-            self._stretch, self._is_start = stretch, True
-
-    def _answer(self, tick: ControlTick) -> None:
-        """Have the policy answer, and judge what the command loop makes of it."""
-        assert tick.observation is not None
-        begin = time.perf_counter()
-        chunk = self._policy.predict_chunk(tick.observation, seed=self._settings.seed)
-        latency_s = time.perf_counter() - begin
-        self._inference_s += latency_s
-        limits = self._limiter.follow(tick.observation, chunk, tick.time_ns)
-        self._keep(tick, tick.observation, chunk, latency_s, limits)
+            self._stretch = stretch
 
     def _keep(
         self,
         tick: ControlTick,
         observation: Observation,
-        chunk: ActionChunk,
-        latency_s: float,
+        answer: Answer,
         limits: LimiterReport,
+        probes: Mapping[str, PendingAnswer],
     ) -> None:
-        """Take an answer, probe the policy's senses now and then, and tell the sinks."""
+        """Take an answer and those to the spoilt observation, and tell the sinks."""
         assert tick.episode is not None
-        begin = time.perf_counter()
-        self._probes.watch(observation, is_start=self._is_start)
-        self._is_start = False
-        every = self._settings.probe_every
-        is_probed = every > 0 and self._num_answered % every == every // 2
-        probes = self._probes.ask(observation, self._settings.seed) if is_probed else {}
-        self._probing_s += time.perf_counter() - begin
+        probed = {name: pending() for name, pending in probes.items()}
+        self._probing_s += sum(probe.latency_s for probe in probed.values())
         if limits.refusal:
             self._refusals.add(limits.refusal)
         self._num_answered += 1
@@ -243,12 +266,12 @@ class BagReplay:
             time_ns=tick.time_ns,
             episode=tick.episode,
             observation=seen,
-            chunk=chunk,
-            latency_s=latency_s,
+            chunk=answer.chunk,
+            latency_s=answer.latency_s,
             ages_s=tick.ages_s,
             limits=limits,
             recorded=tick.action,
-            probes=probes,
+            probes={name: probe.chunk for name, probe in probed.items()},
         )
         self._pending.append(answered)
         for sink in self._sinks:
@@ -284,6 +307,10 @@ class BagReplay:
 
 
 _OUTCOMES = ("answered", "gap", "outside", "without_instruction")
+
+
+def _stretch_of(tick: ControlTick) -> tuple[int | None, int]:
+    return tick.episode, tick.segment
 
 
 def fingerprint(bag: Path, checkpoint_id: str, settings: ReplaySettings) -> dict[str, Any]:

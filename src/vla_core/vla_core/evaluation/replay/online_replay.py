@@ -19,8 +19,9 @@ from vla_core.dataset.bag_observations import BagObservations, ControlTick
 from vla_core.dataset.recording import Recording
 from vla_core.errors import DatasetError
 from vla_core.evaluation.replay.answered_observations import AnsweredObservations
-from vla_core.evaluation.replay.bag_replay import BagReplay
+from vla_core.evaluation.replay.bag_replay import AskedTick, BagReplay
 from vla_core.evaluation.replay.bag_result import BagResult
+from vla_core.evaluation.replay.inference import Answer, LocalInference
 from vla_core.evaluation.replay.recorded_answers import RecordedAnswer, RecordedAnswers
 from vla_core.evaluation.replay.settings import ReplaySettings
 from vla_core.inference.policy import Policy
@@ -53,7 +54,8 @@ class OnlineReplay(BagReplay):
         asks_again: bool = True,
         **options: Any,
     ) -> None:
-        super().__init__(policy, bag, settings, **options)
+        super().__init__(LocalInference(policy), bag, settings, **options)
+        self._policy = policy
         self._path = answers
         self._asks_again = asks_again
         self._num_chunks = self._num_same = self._num_equal = 0
@@ -89,7 +91,11 @@ class OnlineReplay(BagReplay):
                 )
             yield answer
 
-    def _take(self, tick: ControlTick) -> str:
+    def _ask(self, tick: ControlTick) -> AskedTick:
+        return AskedTick(tick)
+
+    def _take(self, asked: AskedTick) -> str:
+        tick = asked.tick
         if tick.answer is None:
             span = self.span_ns
             is_played = span is None or span[0] <= tick.time_ns <= span[1]
@@ -98,19 +104,17 @@ class OnlineReplay(BagReplay):
         self._enter(tick)
         if tick.episode is None or tick.observation is None:
             return "unseen"
-        self._answer(tick)
-        return "answered"
-
-    def _answer(self, tick: ControlTick) -> None:
         answer = tick.answer
         assert isinstance(answer, RecordedAnswer)
-        assert tick.observation is not None
         observation = replace(tick.observation, instruction=answer.chunk.instruction)
         if answer.is_to(observation):
             self._num_same += 1
             if self._asks_again:
                 self._ask_again(observation, answer)
-        self._keep(tick, observation, answer.chunk, answer.latency_s, answer.limits)
+        probes = self._probes.see(observation, self._stretch)
+        said = Answer(answer.chunk, answer.latency_s)
+        self._keep(tick, observation, said, answer.limits, probes)
+        return "answered"
 
     def _ask_again(self, observation: Observation, answer: RecordedAnswer) -> None:
         committed = answer.chunk.policy_actions[: answer.num_committed].copy()

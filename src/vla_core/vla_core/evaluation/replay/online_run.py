@@ -11,6 +11,7 @@ from typing import Any
 from vla_core.evaluation.replay.agreement import describe_agreement
 from vla_core.evaluation.replay.bag_replay import BagReplay, Progress
 from vla_core.evaluation.replay.bag_result import BagResult
+from vla_core.evaluation.replay.inference import LocalInference
 from vla_core.evaluation.replay.metrics import compute_metrics
 from vla_core.evaluation.replay.online_replay import OnlineReplay
 from vla_core.evaluation.replay.output import describe_run
@@ -50,7 +51,7 @@ def evaluate_answers(
             settings,
             asks_again=asks_again,
             on_progress=on_progress,
-            sinks=open_sinks(job, bag, policy, stack),
+            sinks=open_sinks(job, bag, policy.contract, stack),
         )
         result = online.run()
     metrics = describe_run(job, [result])
@@ -58,8 +59,8 @@ def evaluate_answers(
     if asks_again:
         quick = replace(job.settings, probe_every=0, num_worst=0)
         replay = BagReplay(
-            policy, bag, quick, on_progress=on_progress, span_ns=online.span_ns
-        ).run()
-        offline = compute_metrics([replay], policy.contract)
+            LocalInference(policy), bag, quick, on_progress=on_progress, span_ns=online.span_ns
+        )
+        offline = compute_metrics([replay.run()], policy.contract)
     metrics["online"] = describe_agreement(result, metrics, offline)
     return result, metrics

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from vla_core.inference.policy import Policy
-from vla_core.types import ActionChunk, Observation
+from vla_core.evaluation.replay.inference import Inference, PendingAnswer
+from vla_core.evaluation.replay.settings import ReplaySettings
+from vla_core.types import Observation
 
 ANOTHER_SEED = "another seed"
 INSTRUCTION_SWAPPED = "instruction swapped"
@@ -26,28 +27,43 @@ class Probes:
     """Asks the policy again with one input spoilt.
 
     Args:
-        policy: The policy.
-        other_instruction: The swapped instruction; None: the last other one of the recording.
+        inference: The policy.
+        settings: How often, with which seed, and the swapped instruction; without one it is the
+            last other one of the recording.
     """
 
-    def __init__(self, policy: Policy, other_instruction: str | None) -> None:
-        self._policy = policy
-        self._fixed = other_instruction
-        self._other = other_instruction or _NO_OTHER_TASK
+    def __init__(self, inference: Inference, settings: ReplaySettings) -> None:
+        self._inference = inference
+        self._settings = settings
+        self._other = settings.other_instruction or _NO_OTHER_TASK
         self._instruction = ""
+        self._stretch: object = None
         self._frozen: NDArray[np.float64] | None = None
+        self._num_seen = 0
 
-    def watch(self, observation: Observation, *, is_start: bool) -> None:
-        """See every observation: the state is frozen where an episode starts."""
-        if is_start or self._frozen is None:
-            self._frozen = observation.state
+    def see(self, observation: Observation, stretch: object) -> dict[str, PendingAnswer]:
+        """Take every observation that the policy answers; ask again about some of them.
+
+        Args:
+            observation: The observation.
+            stretch: Of which unbroken stretch it is: the state is frozen where one starts.
+
+        Returns:
+            The policy's answers by the name of the check; empty if there is none now.
+        """
+        if stretch != self._stretch or self._frozen is None:
+            self._stretch, self._frozen = stretch, observation.state
         if observation.instruction != self._instruction:
-            if self._fixed is None and self._instruction:
+            if self._settings.other_instruction is None and self._instruction:
                 self._other = self._instruction
             self._instruction = observation.instruction
+        every = self._settings.probe_every
+        is_due = every > 0 and self._num_seen % every == every // 2
+        self._num_seen += 1
+        return self._ask(observation) if is_due else {}
 
-    def ask(self, observation: Observation, seed: int) -> dict[str, ActionChunk]:
-        """Return the policy's answers by the name of the check."""
+    def _ask(self, observation: Observation) -> dict[str, PendingAnswer]:
+        seed = self._settings.seed
         spoilt = {
             INSTRUCTION_SWAPPED: replace(observation, instruction=self._other),
             STATE_FROZEN: self._with_frozen_state(observation),
@@ -56,12 +72,10 @@ class Probes:
                 for name in observation.images
             },
         }
-        answers = {
-            name: self._policy.predict_chunk(changed, seed=seed)
-            for name, changed in spoilt.items()
-        }
         # How much the answer changes by chance is what a change has to be measured against.
-        return {ANOTHER_SEED: self._policy.predict_chunk(observation, seed=seed + 1), **answers}
+        by_chance = self._inference.ask(observation, seed + 1)
+        answers = {name: self._inference.ask(changed, seed) for name, changed in spoilt.items()}
+        return {ANOTHER_SEED: by_chance, **answers}
 
     def _with_frozen_state(self, observation: Observation) -> Observation:
         assert self._frozen is not None

@@ -9,12 +9,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vla_core.errors import VLAError
 from vla_core.evaluation.replay.bag_replay import BagReplay, Progress, TickSink, fingerprint
 from vla_core.evaluation.replay.bag_result import BagResult, load_finished
+from vla_core.evaluation.replay.inference import Inference, LocalInference
 from vla_core.evaluation.replay.settings import ReplaySettings
-from vla_core.inference.policy import Policy
+from vla_core.processing.contract import RobotContract
+
+if TYPE_CHECKING:
+    from vla_core.evaluation.replay.replay_process import ReplayProcess
+    from vla_core.inference.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,33 +80,44 @@ Outcome = BagResult | Failure
 
 
 def replay_bag(
-    job: ReplayJob, bag: Path, on_progress: Progress = lambda elapsed_s, duration_s: None
+    job: ReplayJob,
+    bag: Path,
+    on_progress: Progress = lambda elapsed_s, duration_s: None,
+    inference: Inference | None = None,
 ) -> BagResult:
     """Replay one recording.
+
+    Args:
+        job: What to do.
+        bag: The recording.
+        on_progress: Called with the time replayed and the duration, in s.
+        inference: The policy of the job; None: it is opened in this process.
 
     Raises:
         VLAError: It cannot be read, or the policy cannot answer it.
     """
-    policy = job.open_policy()
+    inference = inference or LocalInference(job.open_policy())
     with ExitStack() as stack:
-        sinks = open_sinks(job, bag, policy, stack)
-        replay = BagReplay(policy, bag, job.settings, on_progress=on_progress, sinks=sinks)
+        sinks = open_sinks(job, bag, inference.facts.contract, stack)
+        replay = BagReplay(inference, bag, job.settings, on_progress=on_progress, sinks=sinks)
         return replay.run()
 
 
-def open_sinks(job: ReplayJob, bag: Path, policy: Policy, stack: ExitStack) -> list[TickSink]:
+def open_sinks(
+    job: ReplayJob, bag: Path, contract: RobotContract, stack: ExitStack
+) -> list[TickSink]:
     """Return what writes the answered ticks of a recording, until the stack is left."""
     sinks: list[TickSink] = []
     if job.writes_mcap:
         from vla_core.evaluation.replay.predictions_bag import PredictionsBag
 
         path = job.folder / "predictions" / job.bag_name(bag)
-        sinks.append(stack.enter_context(PredictionsBag(path, policy.contract)).add)
+        sinks.append(stack.enter_context(PredictionsBag(path, contract)).add)
     if job.writes_rerun:
         from vla_core.evaluation.replay.rerun_file import RerunFile
 
         path = job.folder / "predictions" / f"{job.bag_name(bag)}.rrd"
-        sinks.append(RerunFile(path, policy.contract).add)
+        sinks.append(RerunFile(path, contract).add)
     return sinks
 
 
@@ -111,6 +128,7 @@ def replay_bags(
     resume: bool = False,
     on_progress: Callable[[Path, float, float], None] = lambda bag, elapsed_s, duration_s: None,
     ray_address: str | None = None,
+    process: ReplayProcess | None = None,
 ) -> Iterator[tuple[Path, Outcome]]:
     """Replay recordings and keep every result as it comes.
 
@@ -120,7 +138,9 @@ def replay_bags(
         resume: Whether results of an earlier, equal run are taken.
         on_progress: Called with a recording, the time replayed, and its duration.
         ray_address: Ray cluster to spread the recordings over, see ``replay_on_cluster``; then
-            there is no such progress. None: one after the other in this process.
+            there is no such progress. None: one after the other on this machine.
+        process: Reads and judges the recordings, so that this process only infers. None: it does
+            all.
 
     Yields:
         A recording and its outcome: first those of the earlier run, then the others in order or,
@@ -139,7 +159,7 @@ def replay_bags(
         else:
             yield bag, found
     if ray_address is None:
-        outcomes = ((bag, attempt(job, bag, partial(on_progress, bag))) for bag in rest)
+        outcomes = ((bag, attempt(job, bag, partial(on_progress, bag), process)) for bag in rest)
     else:
         from vla_core.evaluation.replay.cluster import replay_on_cluster
 
@@ -150,9 +170,13 @@ def replay_bags(
         yield bag, outcome
 
 
-def attempt(job: ReplayJob, bag: Path, on_progress: Progress) -> Outcome:
+def attempt(
+    job: ReplayJob, bag: Path, on_progress: Progress, process: ReplayProcess | None = None
+) -> Outcome:
     """Replay one recording; what cannot be replayed is an outcome, too."""
     try:
+        if process is not None:
+            return process.replay(job, bag, job.open_policy(), on_progress)
         return replay_bag(job, bag, on_progress)
     except VLAError as error:
         return Failure(bag, str(error))
@@ -160,6 +184,8 @@ def attempt(job: ReplayJob, bag: Path, on_progress: Progress) -> Outcome:
 
 @lru_cache(maxsize=2)
 def _open_policy(checkpoint: str, contract: str | None, num_threads: int, device: str) -> Policy:
+    from vla_core.inference.policy import Policy
+
     policy = Policy.from_checkpoint(
         checkpoint, contract=contract, num_threads=num_threads, device=device
     )

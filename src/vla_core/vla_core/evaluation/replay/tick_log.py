@@ -17,7 +17,7 @@ from vla_core.evaluation.captions import tile_images
 from vla_core.evaluation.replay.action_units import gripper_columns, grippers_open
 from vla_core.evaluation.replay.limiter import LimiterReport
 from vla_core.processing.contract import RobotContract
-from vla_core.processing.pipeline import ProcessingPipeline
+from vla_core.processing.normalization import Normalizer
 from vla_core.types import ActionChunk, Observation
 
 _LEAST_MOTION = 0.01
@@ -61,7 +61,7 @@ class TickLog:
     """The ticks of one recording.
 
     Args:
-        pipeline: Processing of the policy, whose space makes joints comparable.
+        actions: Maps actions to the policy's space, which makes joints comparable.
         contract: The robot.
         num_worst: Worst moments to keep with their frames.
 
@@ -69,15 +69,13 @@ class TickLog:
         ConfigError: There is nothing to draw the worst moments with.
     """
 
-    def __init__(
-        self, pipeline: ProcessingPipeline, contract: RobotContract, num_worst: int
-    ) -> None:
+    def __init__(self, actions: Normalizer, contract: RobotContract, num_worst: int) -> None:
         if num_worst and find_spec("matplotlib") is None:
             raise ConfigError(
                 "num_worst must be 0 without matplotlib, whose font labels the frames; or run "
                 "pip install 'vla_core[report]'."
             )
-        self._pipeline = pipeline
+        self._actions = actions
         self._contract = contract
         self._num_worst = num_worst
         self._is_gripper = gripper_columns(contract)
@@ -153,7 +151,7 @@ class TickLog:
     def _policy_errors(
         self, chunk: ActionChunk, recorded: NDArray[np.float64]
     ) -> NDArray[np.float64]:
-        wanted: NDArray[np.float64] = self._pipeline.normalize_actions(recorded)
+        wanted: NDArray[np.float64] = self._actions.normalize(recorded)
         return chunk.policy_actions.astype(np.float64) - wanted
 
     def _add_to_horizon(
