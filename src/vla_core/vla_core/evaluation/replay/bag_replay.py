@@ -118,7 +118,7 @@ class BagReplay:
         with self._open() as ticks:
             recording = ticks.recording
             duration_s, notes = recording.duration_s, recording.notes
-            is_run = _is_run_of_a_policy(recording, settings)
+            is_run = _is_run_of_a_policy(recording, self._settings)
             for tick in ticks:
                 first_ns = first_ns or tick.time_ns
                 counts["total"] += tick.answer is None

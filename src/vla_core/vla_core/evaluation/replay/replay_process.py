@@ -15,6 +15,7 @@ import sys
 import traceback
 from dataclasses import replace
 from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
@@ -150,6 +151,8 @@ class ReplayProcess:
         self._process = self._context.Process(
             target=_work, args=(there, self._memory), name="replay", daemon=True
         )
+        # To start this helper of multiprocessing unblocks the signal.
+        resource_tracker.ensure_running()
         # Ctrl-C is for the process that was started by hand: it ends the other one.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
