@@ -32,6 +32,18 @@ def run(args):
     print(f"hello {args.name}")
     return 7
 ''',
+    "add": '''"""Add numbers."""
+
+
+def add_arguments(parser):
+    parser.add_argument("first", type=int)
+    parser.add_argument("others", nargs="*", type=int)
+    parser.add_argument("--times", type=int, default=1)
+
+
+def run(args):
+    return args.times * (args.first + sum(args.others))
+''',
     "costly": '"""Fail when imported."""\n\nraise RuntimeError("imported")\n',
     "lacking": '"""Need a package."""\n\nimport a_package_that_is_not_installed\n',
 }
@@ -39,7 +51,7 @@ def run(args):
 
 @pytest.fixture(autouse=True)
 def installed_commands(tmp_path, monkeypatch):
-    """Install a distribution with three sub-commands into a folder on sys.path."""
+    """Install a distribution with a few sub-commands into a folder on sys.path."""
     package = tmp_path / "sample_commands"
     package.mkdir()
     (package / "__init__.py").touch()
@@ -59,6 +71,10 @@ def installed_commands(tmp_path, monkeypatch):
 def test_a_command_gets_its_arguments_and_gives_the_exit_status(capsys):
     assert main(["greet", "Ada"]) == 7
     assert capsys.readouterr().out == "hello Ada\n"
+
+
+def test_options_may_stand_between_the_other_arguments():
+    assert main(["add", "1", "--times", "2", "3", "4"]) == 16
 
 
 def test_help_lists_every_command_with_its_first_line_and_imports_none(capsys):

@@ -85,7 +85,14 @@ def run_command(name: str, point: EntryPoint, arguments: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.add_arguments(parser)
-    return int(module.run(parser.parse_args(arguments)) or 0)
+    return int(module.run(_parse(parser, arguments)) or 0)
+
+
+def _parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    try:  # Else what may be given several times is found before the first option alone.
+        return parser.parse_intermixed_args(arguments)
+    except TypeError:  # A command with sub-commands, or one that hands its arguments on.
+        return parser.parse_args(arguments)
 
 
 def describe_missing(package: str) -> str:

@@ -24,7 +24,6 @@ _EXIT_INTERRUPTED = 130
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    # argparse takes the overrides only where they follow RECIPE directly.
     parser.usage = "vla train RECIPE [key=value ...] [options]"
     parser.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or its YAML file")
     parser.add_argument(
