@@ -89,6 +89,16 @@ def check_sizes(**sizes: int) -> None:
             raise ConfigError(f"{name} must be at least 1, got {size}.")
 
 
+def check_probability(name: str, value: float) -> None:
+    """Refuse a value outside of [0, 1].
+
+    Raises:
+        ConfigError: Naming the setting and its value.
+    """
+    if not 0.0 <= value <= 1.0:
+        raise ConfigError(f"{name} must be from 0 to 1, got {value!r}.")
+
+
 def check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Refuse a value that is not one of the choices.
 

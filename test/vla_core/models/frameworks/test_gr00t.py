@@ -211,6 +211,7 @@ def test_outputs_without_actions_are_enough_for_the_loss():
     [
         ({"conditioning": "cross"}, "must be one of 'film', 'adaln_cross', got 'cross'"),
         ({"process": "euler"}, "must be one of 'ddpm', 'ddim', 'flow', got 'euler'"),
+        ({"state_dropout": 2}, "state_dropout must be from 0 to 1, got 2"),
     ],
 )
 def test_impossible_variants_are_refused(setting, message):

@@ -305,6 +305,7 @@ def test_unknown_space_is_refused_with_the_known_ones():
         ({"spaces": {"arm": {"state_dim": 3}}}, "space 'arm' must .* give action_dim"),
         ({"spaces": {"arm": {"action_dim": 3, "width": 1}}}, "space 'arm' must"),
         ({"history_length": -1}, "history_length must not be negative"),
+        ({"state_dropout": 2}, "state_dropout must be from 0 to 1, got 2"),
     ],
 )
 def test_impossible_settings_are_refused(settings, message):

@@ -270,6 +270,7 @@ def test_noise_of_another_shape_is_refused():
         ({"time_conditioning": "film"}, "must be one of 'token', 'modulation', got 'film'"),
         ({"time_conditioning": "modulation"}, "needs state_mode 'text_bins', got 'vq'"),
         ({"flow_steps": 0}, "at least 1, got 0"),
+        ({"state_dropout": -0.1}, "state_dropout must be from 0 to 1, got -0.1"),
     ],
 )
 def test_impossible_settings_are_refused(setting, message):

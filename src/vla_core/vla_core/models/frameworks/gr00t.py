@@ -43,7 +43,7 @@ from vla_core.models.frameworks.observations import (
 )
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.frameworks.vlm_tokens import encode_observation, tokens_of
-from vla_core.models.keywords import check_choice, check_sizes
+from vla_core.models.keywords import check_choice, check_probability, check_sizes
 from vla_core.models.layers.film import FiLM
 from vla_core.models.vlm.base import AbstractVLM, VLMOutput
 
@@ -133,6 +133,7 @@ class GR00TVLA(AbstractVLA):
         if process is not None:
             check_choice("process", process, PROCESSES)
         check_sizes(state_dim=state_dim, hidden_dim=hidden_dim, num_cameras=num_cameras)
+        check_probability("state_dropout", state_dropout)
         if hidden_dim % (2 * _POOLING_HEADS):
             raise ConfigError(
                 f"hidden_dim must be a multiple of {2 * _POOLING_HEADS}, got {hidden_dim}."

@@ -41,7 +41,7 @@ from vla_core.models.frameworks.octo_spaces import (
     space_sizes,
 )
 from vla_core.models.frameworks.registry import register_framework
-from vla_core.models.keywords import check_choice
+from vla_core.models.keywords import check_choice, check_probability
 from vla_core.models.layers.attention import TransformerBlock
 from vla_core.models.layers.backbone import Backbone
 from vla_core.models.layers.block_causal import TokenKind, TokenSequence
@@ -130,6 +130,7 @@ class OctoVLA(AbstractVLA):
     ) -> None:
         super().__init__()
         check_choice("head", head, HEADS)
+        check_probability("state_dropout", state_dropout)
         self._config = {
             "framework": self.framework,
             "action_dim": action_dim,

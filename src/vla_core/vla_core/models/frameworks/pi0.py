@@ -50,7 +50,7 @@ from vla_core.models.frameworks.observations import (
     refuse_sampling,
 )
 from vla_core.models.frameworks.registry import register_framework
-from vla_core.models.keywords import check_choice, check_sizes
+from vla_core.models.keywords import check_choice, check_probability, check_sizes
 from vla_core.models.vlm.base import AbstractVLM, as_text_list
 from vla_core.models.vlm.prefix import KeyValue, VLMPrefix
 
@@ -161,6 +161,7 @@ class Pi0VLA(AbstractVLA):
     ) -> None:
         super().__init__()
         check_choice("state_mode", state_mode, STATE_MODES)
+        check_probability("state_dropout", state_dropout)
         check_choice("time_conditioning", time_conditioning, TIME_CONDITIONINGS)
         if time_conditioning == "modulation" and state_mode != "text_bins":
             raise ConfigError(
