@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 from rich.table import Table
 
@@ -96,7 +96,8 @@ def policy_table(rows: Sequence[PolicyFigures]) -> Table:
     """Return the table for a terminal."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for number, title in enumerate(_TITLES):
-        table.add_column(title, justify="left" if number < 3 else "right")
+        justify: Literal["left", "right"] = "left" if number < 3 else "right"
+        table.add_column(title, justify=justify, overflow="fold", no_wrap=number == 0)
     for row in rows:
         table.add_row(*row.cells())
     return table
