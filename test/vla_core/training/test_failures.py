@@ -23,6 +23,17 @@ def test_lack_of_memory_says_what_needs_less(recipe):
         torch.empty(_MORE_THAN_ANY_MACHINE_HAS, dtype=torch.uint8)
 
 
+def test_lack_of_memory_before_the_steps_is_not_blamed_on_the_batch(recipe):
+    with (
+        pytest.raises(
+            TrainingError, match=r"Lower image_size \(now 96\).*cache_features"
+        ) as caught,
+        explain_failures(recipe, "the frames were prepared", in_training=False),
+    ):
+        torch.empty(_MORE_THAN_ANY_MACHINE_HAS, dtype=torch.uint8)
+    assert "batch" not in str(caught.value)
+
+
 def test_lack_of_gpu_memory_is_recognised(recipe):
     with (
         pytest.raises(TrainingError, match="CUDA out of memory"),

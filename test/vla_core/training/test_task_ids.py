@@ -60,7 +60,9 @@ def test_other_tasks_start_anew_from_the_weights_of_a_policy(make):
     first = make("first", steps=1, model={"num_tasks": 1})
     first.run()
     source = str(first.folder.policy_path)
-    with pytest.raises(CheckpointError, match=r"(?s)task_embedding.weight: \[2, .*start_anew="):
+    with pytest.raises(
+        CheckpointError, match=r"(?s)task_embedding.weight: \[2, .*start anew, such as start_anew="
+    ):
         make("second", model={"num_tasks": 3}, start_from=source)
     model = {"num_tasks": 3}
     second = make("second", model=model, start_from=source, start_anew=["task_embedding"])

@@ -57,6 +57,14 @@ def test_wandb_that_is_not_installed_says_what_to_do(tmp_path, monkeypatch):
         WandB("arms", tmp_path, {})
 
 
+def test_wandb_that_is_not_installed_is_missed_before_the_frames_are_prepared(
+    make_trainer, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match=r"wandb is 'arms', but .*pip install wandb"):
+        make_trainer(wandb="arms")
+
+
 def test_wandb_gets_every_figure_and_a_resumed_training_goes_on_with_its_run(
     make_trainer, monkeypatch
 ):

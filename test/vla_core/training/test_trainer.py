@@ -333,6 +333,20 @@ def test_batch_that_the_parts_cannot_divide_is_refused(make_trainer):
         make_trainer(gradient_accumulation=3)
 
 
+def test_value_that_no_model_can_be_built_from_is_named(make_trainer):
+    with pytest.raises(ConfigError, match=r"hidden_dim of GR00TVLA must be int, got 'wide'"):
+        make_trainer(model={"hidden_dim": "wide"})
+    with pytest.raises(
+        ConfigError, match=r"'gr00t' cannot be built .*'dropout': 2.*: dropout prob"
+    ):
+        make_trainer(model={"dropout": 2})
+
+
+def test_checkpoint_of_another_framework_is_not_started_from(make_trainer):
+    with pytest.raises(ConfigError, match=r"'octo' is a checkpoint of framework 'octo', but .*t'"):
+        make_trainer(start_from="octo")
+
+
 def test_run_starts_from_the_weights_of_a_checkpoint(make_trainer):
     first = make_trainer("first")
     first.run()

@@ -20,12 +20,15 @@ _COMPILER_MODULES = ("torch._dynamo", "torch._inductor")
 
 
 @contextmanager
-def explain_failures(recipe: TrainRecipe, activity: str) -> Iterator[None]:
+def explain_failures(
+    recipe: TrainRecipe, activity: str, *, in_training: bool = True
+) -> Iterator[None]:
     """Turn a lack of memory, or of a compiler, into an error that says what to do.
 
     Args:
         recipe: Its present values are named.
         activity: What is done meanwhile.
+        in_training: Whether it is a step, which a smaller batch helps, or comes before all steps.
 
     Raises:
         TrainingError: The memory was not enough, or the model could not be compiled.
@@ -40,6 +43,12 @@ def explain_failures(recipe: TrainRecipe, activity: str) -> Iterator[None]:
             ) from error
         if not _is_out_of_memory(error):
             raise
+        if not in_training:
+            raise TrainingError(
+                f"memory ran out while {activity}: {_first_line(error)} Lower image_size (now "
+                f"{recipe.image_size}), or train on fewer episodes"
+                f"{', or set cache_features=false' if recipe.cache_features else ''}."
+            ) from error
         smaller = [
             f"gradient_accumulation={2 * recipe.gradient_accumulation}, which computes the same "
             "in smaller parts",

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vla_core.errors import CheckpointError, ConfigError
-from vla_core.inference.checkpoint_files import WEIGHTS_NAME, find_checkpoint
+from vla_core.errors import CheckpointError, ConfigError, VLAError
+from vla_core.inference.checkpoint_files import CONFIG_NAME, WEIGHTS_NAME, find_checkpoint
 from vla_core.models.frameworks import AbstractVLA, framework_class
-from vla_core.models.keywords import check_keywords
+from vla_core.models.keywords import check_keywords, check_value_types
 from vla_core.models.vlm import get_vlm
-from vla_core.models.weights import load_tensors, read_tensors
+from vla_core.models.weights import load_tensors, read_config, read_tensors
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.value_checks import quoted
 from vla_core.training.recipe import TrainRecipe
@@ -40,6 +40,7 @@ def build_model(
     framework = framework_class(recipe.framework)
     given = dict(recipe.model)
     check_keywords(framework, given)
+    check_value_types(framework, given)
     derived: dict[str, Any] = _sizes(contract)
     if others:
         derived |= _further_spaces(recipe, framework, contract, others)
@@ -65,13 +66,28 @@ def build_model(
         )
     if has_vlm:
         given["vlm"] = get_vlm(**recipe.vlm)
-    model = framework(**derived, **given)
+    try:
+        model = framework(**derived, **given)
+    except VLAError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"framework {recipe.framework!r} cannot be built from the recipe's model "
+            f"{dict(recipe.model)}: {error}."
+        ) from error
     if recipe.start_from is not None:
-        _start_from(model, find_checkpoint(recipe.start_from, contract) / WEIGHTS_NAME, recipe)
+        _start_from(model, find_checkpoint(recipe.start_from, contract), recipe)
     return model
 
 
-def _start_from(model: AbstractVLA, weights: Path, recipe: TrainRecipe) -> None:
+def _start_from(model: AbstractVLA, checkpoint: Path, recipe: TrainRecipe) -> None:
+    found = read_config(checkpoint / CONFIG_NAME).get("framework")
+    if found != model.framework:
+        raise ConfigError(
+            f"start_from '{recipe.start_from}' is a checkpoint of framework {found!r}, but the "
+            f"recipe trains {model.framework!r}; name one of that framework."
+        )
+    weights = checkpoint / WEIGHTS_NAME
     own, tensors = model.state_dict(), read_tensors(weights)
     for part in recipe.start_anew:
         kept = {key: value for key, value in own.items() if _is_of(key, part)}
@@ -85,8 +101,8 @@ def _start_from(model: AbstractVLA, weights: Path, recipe: TrainRecipe) -> None:
         load_tensors(model, tensors, weights)
     except CheckpointError as error:
         raise CheckpointError(
-            f"{error}\n  What another task or robot changes is left as it is by its name, such as "
-            "start_anew=[task_embedding]."
+            f"{error}\n  Or name the parts that other tasks or another robot change, which then "
+            "start anew, such as start_anew=[task_embedding]."
         ) from error
 
 

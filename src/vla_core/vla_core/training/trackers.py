@@ -51,6 +51,22 @@ class TensorBoard:
         self._writer.close()
 
 
+def import_wandb(project: str) -> Any:
+    """Return the package of Weights & Biases, for a project that is asked for.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        import wandb
+    except ImportError as error:
+        raise ConfigError(
+            f"wandb is {project!r}, but wandb is not installed; run: pip install wandb, or "
+            "leave it out: TensorBoard's files are always written."
+        ) from error
+    return wandb
+
+
 class WandB:
     """A run of Weights & Biases, which a resumed training continues.
 
@@ -64,13 +80,7 @@ class WandB:
     """
 
     def __init__(self, project: str, folder: Path, recipe: Mapping[str, Any]) -> None:
-        try:
-            import wandb
-        except ImportError as error:
-            raise ConfigError(
-                f"wandb is {project!r}, but wandb is not installed; run: pip install wandb, or "
-                "leave it out: TensorBoard's files are always written."
-            ) from error
+        wandb = import_wandb(project)
         folder.mkdir(parents=True, exist_ok=True)
         identity = folder / "wandb_id"
         if not identity.is_file():

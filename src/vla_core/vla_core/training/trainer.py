@@ -40,6 +40,7 @@ from vla_core.training.rollouts import simulated_task, success_rate
 from vla_core.training.run_folder import RunFolder, describe_datasets, describe_versions
 from vla_core.training.run_log import Group, RunLog
 from vla_core.training.sources import load_robots, open_sources
+from vla_core.training.trackers import import_wandb
 
 _RECENT = 0.01
 _INTERRUPTS = "interrupts"
@@ -69,6 +70,8 @@ class Trainer:
             recipe.stream.readers,
         )
         self._console = console if self.is_main else Console(quiet=True)
+        if recipe.wandb is not None:
+            import_wandb(recipe.wandb)  # Said before the frames are prepared, which takes minutes.
         seed_everything(recipe.seed)
         robots = load_robots(recipe)
         model = build_model(recipe, robots.first, robots.others)
@@ -81,7 +84,7 @@ class Trainer:
         if recipe.rollout.every_steps:
             self._task = simulated_task(self._first.dataset, robots.first.robot)
         model.to(self._accelerator.device)
-        with explain_failures(recipe, "the frames were prepared"):
+        with explain_failures(recipe, "the frames were prepared", in_training=False):
             for source in self._sources:
                 source.prepare(model, self._console)
         self._learner = Learner(model, recipe, self._accelerator)
