@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Objects with large arrays on their way to another process, through memory that both see."""
+"""Objects with large arrays on their way to another process, through memory that both see.
+
+They are pickled, as all that `multiprocessing` sends, by one process of this program for another one
+that it started; what comes from a file or a network never is.
+"""
 
 from __future__ import annotations
 
