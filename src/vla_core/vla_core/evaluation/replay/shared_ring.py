@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Objects with large arrays on their way to another process, through memory that both see.
 
-They are pickled, as all that `multiprocessing` sends, by one process of this program for another one
+They are pickled, as all that `multiprocessing` sends, by one process of this program for another
 that it started; what comes from a file or a network never is.
 """
 
