@@ -175,9 +175,23 @@ def test_ray_replays_as_this_process_does_and_resume_takes_what_is_done(replay, 
     assert resumed["timing"] == metrics["timing"]
 
 
+def test_a_gate_on_no_figure_costs_no_results(replay, good, tmp_path, capsys):
+    path = tmp_path / "gate.yaml"
+    path.write_text("limits: {error.totale: {max: 1}}", encoding="utf-8")
+    settings = ("--max-ticks", "12", "--resume", "--gate", str(path))
+    status, metrics, folder = replay(*settings, probe_every=6, folder=good[2])
+    assert status == EXIT_USER_ERROR
+    assert metrics["error"] == good[1]["error"]
+    assert (folder / "report.html").exists()
+    message = capsys.readouterr().err
+    assert "limits 'error.totale', but metrics.json has no 'totale' in 'error'" in message
+
+
 def test_nothing_to_replay_is_an_error(capsys):
     assert main(["replay", "--bags", "nowhere/*.mcap"]) == EXIT_USER_ERROR
     assert "--bags 'nowhere/*.mcap' matches nothing" in capsys.readouterr().err
+    assert main(["replay", "nowhere"]) == EXIT_USER_ERROR
+    assert "there is no recording 'nowhere'" in capsys.readouterr().err
 
 
 def test_a_recording_that_is_none_is_an_error(tmp_path, capsys):

@@ -10,7 +10,8 @@ report.html and, for Foxglove, an MCAP file with prediction and recording side b
   vla replay demo/bag --compare out/train/old/policy out/train/new/policy --gate gate.yaml
   vla up replay bag:=demo/bag checkpoint:=groot      # the same over ROS, in real time
 
-The exit status is 1 where a limit of the gate is broken, 2 where a recording cannot be read.
+The exit status is 1 where a limit of the gate is broken, 2 where a recording cannot be read or the
+gate names a figure that does not exist.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
     """Replay the recordings; return the exit status.
 
     Raises:
-        ConfigError: No recording is named, or a setting is out of range.
+        ConfigError: No recording is named, a setting is out of range, or the gate names a figure
+            that does not exist.
         DatasetError: The only recording cannot be read.
         CheckpointError: The checkpoint is missing or damaged.
     """
@@ -151,7 +153,13 @@ def _run(args: argparse.Namespace, bags: Sequence[Path], process: ReplayProcess 
         )
         metrics["comparison"] = comparison
         write_outputs(first_job, first, first_metrics)
-    faults = None if limits is None else find_faults(limits, metrics)
+    faults: list[str] | None = None
+    gate_error: ConfigError | None = None
+    if limits is not None:
+        try:
+            faults = find_faults(limits, metrics)
+        except ConfigError as error:  # The replay may have taken hours: its results come first.
+            gate_error = error
     write_outputs(job, results, metrics, first=first_metrics, faults=faults)
     console.print(summarize(metrics))
     if comparison is not None:
@@ -164,6 +172,10 @@ def _run(args: argparse.Namespace, bags: Sequence[Path], process: ReplayProcess 
         console.print(failure.reason, style="red", markup=False, soft_wrap=True)
     for fault in faults or ():
         console.print(f"gate: {fault}", style="bold red", markup=False, soft_wrap=True)
+    if limits is not None and faults == []:
+        console.print(f"gate: all {len(limits)} limits are kept", style="green")
+    if gate_error is not None:
+        raise gate_error
     if failures:
         return EXIT_FAILED
     return EXIT_GATE if faults else 0
@@ -173,17 +185,20 @@ def find_bags(named: Sequence[Path], pattern: str | None) -> list[Path]:
     """Return the recordings that are named and those that a pattern finds, each once.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or not one that is named.
     """
     import glob
 
     from vla_core.errors import ConfigError
+    from vla_core.processing.value_checks import quoted
 
     found = sorted(Path(name) for name in glob.glob(pattern, recursive=True)) if pattern else []
     bags = list(dict.fromkeys([*named, *found]))
     if not bags:
         asked = f"--bags '{pattern}' matches nothing" if pattern else "no recording is named"
         raise ConfigError(f"{asked}; give rosbag2 folders, .mcap or .db3 files.")
+    if missing := [str(bag) for bag in bags if not bag.exists()]:
+        raise ConfigError(f"there is no recording {quoted(missing)}.")
     return bags
 
 

@@ -96,9 +96,10 @@ def _look_up(metrics: Mapping[str, Any], path: str) -> float | None:
             return None
         if not isinstance(value, Mapping) or part not in value:
             known = quoted(value) if isinstance(value, Mapping) else "no further entry"
+            within = f" in '{'.'.join(done)}'" if done else ""
             raise ConfigError(
-                f"limits.{path}: metrics.json has no '{part}' in '{'.'.join(done) or 'it'}'; "
-                f"available: {known}."
+                f"the gate limits '{path}', but metrics.json has no '{part}'{within}; available: "
+                f"{known}."
             )
         value = value[part]
         done.append(part)
