@@ -4,7 +4,7 @@
 An episode is: no instruction, so that the arm comes to rest; a new scene; the instruction; then
 success, a failure that cannot be made good, or the task's time limit. Beside a running graph::
 
-  ros2 run vla_ros episode_node --ros-args -p episodes:=10
+  python -m vla_ros.nodes.episode_node --ros-args -p episodes:=10
 """
 
 from __future__ import annotations

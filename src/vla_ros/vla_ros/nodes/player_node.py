@@ -7,7 +7,7 @@ Simulated time goes ahead in even steps and never jumps: where the machine is to
 slower. Messages of one step follow the /clock that has reached them, so that nothing is from the
 future. Example::
 
-  ros2 run vla_ros player_node --ros-args -p bag:=out/demo/bag -p rate:=0.5
+  python -m vla_ros.nodes.player_node --ros-args -p bag:=out/demo/bag -p rate:=0.5
 """
 
 from __future__ import annotations
