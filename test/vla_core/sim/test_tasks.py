@@ -27,6 +27,7 @@ def test_contract_of_a_task_describes_its_robot(env):
 def test_every_target_has_instructions_of_its_own(env):
     wordings = [wording for target in env.sim.targets for wording in env.sim.wordings(target)]
     assert len(set(wordings)) == len(wordings)
+    assert env.task.example in wordings
 
 
 def test_target_can_be_asked_for(env):

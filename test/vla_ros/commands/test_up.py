@@ -11,7 +11,7 @@ import pytest
 
 from vla_core.cli import main
 from vla_core.errors import ConfigError
-from vla_ros.commands.up import parse_overrides
+from vla_ros.commands.up import parse_overrides, suggest_instruction
 from vla_ros.graphs import get_graph
 
 GROOT = get_graph("groot")
@@ -59,9 +59,34 @@ def test_help_lists_every_argument_with_its_default(capsys):
     assert text.count("--checkpoint") == 2  # in the usage and in the list
 
 
+@pytest.mark.parametrize(
+    ("graph", "values", "said"),
+    [
+        ("groot", {}, '"pick up the blue block"'),
+        ("act", {"robot": "sim_bimanual"}, '"hand the bar over"'),
+        ("helix", {"task": "put_in_box"}, '"put the blue block in the box, then the red one"'),
+        ("groot", {"namespace": "left"}, '"pick up the blue block" --namespace left'),
+    ],
+)
+def test_an_instruction_of_the_task_that_runs_is_suggested(graph, values, said):
+    suggested = suggest_instruction(get_graph(graph).nodes(values))
+    assert suggested == f"; in another terminal: vla say {said}"
+
+
+@pytest.mark.parametrize(
+    ("graph", "values"),
+    [("groot", {"robot": "ur5e"}), ("replay", {"bag": "out/bag", "player": "own"})],
+)
+def test_no_instruction_is_suggested_to_what_is_not_simulated(graph, values):
+    assert suggest_instruction(get_graph(graph).nodes(values)) == ""
+
+
 def test_unknown_graph_is_one_line_that_names_the_known(capsys):
     assert main(["up", "grooot"]) == 2
-    assert "graph 'grooot' is unknown; available: 'groot'" in capsys.readouterr().err
+    assert (
+        "graph 'grooot' is unknown; did you mean 'groot'? Available: 'groot'"
+        in capsys.readouterr().err
+    )
 
 
 def test_unknown_argument_is_one_line_that_names_the_known(capsys):

@@ -136,6 +136,7 @@ class SimTask:
     Attributes:
         name: Its name on the command line.
         description: What is to be done, for `--help`.
+        example: An instruction of it, to try.
         contract: Name of the robot contract in config/robots.
         simulation: 'module:class' of a Simulation.
         demonstrator: 'module:class' of a Demonstrator.
@@ -143,6 +144,7 @@ class SimTask:
 
     name: str
     description: str
+    example: str
     contract: str
     simulation: str
     demonstrator: str
@@ -173,6 +175,7 @@ TASKS = {
         SimTask(
             name="pick",
             description="lift the named one of three blocks",
+            example="pick up the blue block",
             contract="sim",
             simulation="vla_core.sim.scene:TabletopSim",
             demonstrator="vla_core.sim.expert:ScriptedExpert",
@@ -180,6 +183,7 @@ TASKS = {
         SimTask(
             name="put_in_box",
             description="put two named blocks in the box, in the order of their naming",
+            example="put the blue block in the box, then the red one",
             contract="sim",
             simulation="vla_core.sim.box_scene:BoxSim",
             demonstrator="vla_core.sim.box_expert:BoxExpert",
@@ -187,6 +191,7 @@ TASKS = {
         SimTask(
             name="hand_over",
             description="the left arm picks up a bar and hands it to the right arm",
+            example="hand the bar over",
             contract="sim_bimanual",
             simulation="vla_core.sim.hand_over:HandOverSim",
             demonstrator="vla_core.sim.hand_over_expert:HandOverExpert",

@@ -17,7 +17,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 from vla_core.errors import ConfigError
-from vla_ros.graph import GraphSpec
+from vla_core.processing.contract import load_contract
+from vla_core.sim.tasks import choose_task
+from vla_ros.graph import GraphSpec, NodeSpec
 from vla_ros.graphs import available_graphs, get_graph
 from vla_ros.supervisor import Supervisor
 
@@ -52,13 +54,22 @@ def run(args: argparse.Namespace) -> int:
     """
     graph = get_graph(args.graph)
     nodes = graph.nodes(parse_overrides(graph, args.arguments))
-    # A recording that is replayed says itself what the robot is asked to do.
-    others = '; in another terminal: vla say "pick up the blue block"'
-    print(f"Ctrl-C stops everything{'' if graph.name == 'replay' else others}")
+    print(f"Ctrl-C stops everything{suggest_instruction(nodes)}")
     with end_on_signals(), Supervisor(nodes, output=sys.stdout) as supervisor:
         status = supervisor.wait()
     assert status is not None
     return status
+
+
+def suggest_instruction(nodes: Sequence[NodeSpec]) -> str:
+    """Return how to ask the simulated robot for its task; empty where none is simulated."""
+    for node in nodes:
+        if node.name == "sim_robot_node":
+            contract = load_contract(str(node.parameters["contract"]))
+            task = choose_task(str(node.parameters["task"]), contract.state.joints)
+            namespace = f" --namespace {node.namespace}" if node.namespace else ""
+            return f'; in another terminal: vla say "{task.example}"{namespace}'
+    return ""
 
 
 def parse_overrides(graph: GraphSpec, words: Sequence[str]) -> dict[str, str]:
