@@ -126,8 +126,8 @@ def _lines(metrics: Mapping[str, Any]) -> list[Text]:
     jump, limiter = metrics["smoothness"]["switch_jump"], metrics["limiter"]
     if jump is not None:
         lines.append(
-            f"jumps between chunks: {1e3 * jump['p50']:.1f} mrad, gripper mm (median), "
-            f"{1e3 * jump['maximum']:.1f} (largest)"
+            f"largest jump of a joint between two chunks: {1e3 * jump['p50']:.1f} mrad (median), "
+            f"{1e3 * jump['maximum']:.1f} mrad (most); mm if it is a gripper's"
         )
     if (held := held_back_most(limiter)) is not None:
         name, joint = held
