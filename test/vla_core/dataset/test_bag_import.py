@@ -143,7 +143,8 @@ def test_only_successes_are_taken_when_asked_for(
 def test_bag_without_instruction_is_refused(bags, import_bags, tmp_path):
     words = bags.Sent(0, "/task", bags.STRING, bags.text("pick"))
     path = bags.write_bag(tmp_path / "bag", [*bags.robot_messages(300), words])
-    with pytest.raises(DatasetError, match=r"no instruction.*--instruction-topic.*: /task\."):
+    options = r"give --instruction TEXT or --instruction-topic /task\."
+    with pytest.raises(DatasetError, match=f"nothing of an instruction.*{options}"):
         import_bags(path, instruction=None)
 
 

@@ -21,6 +21,15 @@ def test_terminal_sees_a_bar_with_loss_rate_and_time():
     assert "3/3" in text
 
 
+def test_more_than_was_estimated_raises_the_total():
+    console = Console(file=io.StringIO())
+    with ProgressDisplay(console, "importing", total=2) as display:
+        for _ in range(3):
+            display.advance()
+    assert "3/3" in console.file.getvalue()
+    assert console.file.getvalue().endswith(" 0 s left\n")
+
+
 def test_file_gets_plain_lines():
     text = _run(Console(file=io.StringIO()))
     assert "\x1b" not in text

@@ -111,8 +111,8 @@ def run(args: argparse.Namespace) -> int:
             episode_topic=args.episode_topic,
             clock=args.clock,
         )
-        durations = {bag: _duration_s(bag, args.skip_bad) for bag in bags}
-        num_ticks = round(sum(durations.values()) * contract.action.rate_hz)
+        rate_hz = contract.action.rate_hz
+        num_ticks = sum(int(_duration_s(bag, args.skip_bad) * rate_hz) + 1 for bag in bags)
         with ProgressDisplay(console, "importing", num_ticks) as display:
             for bag in bags:
                 importer.add(bag, display.advance)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vla_core.dataset.bag_marks import text_topics
+from vla_core.dataset.bag_marks import instruction_options
 from vla_core.dataset.bag_observations import BagObservations, ControlTick
 from vla_core.dataset.format import ACTION, IMAGE_PREFIX, STATE, Feature
 from vla_core.dataset.recording import Recording
@@ -169,10 +169,10 @@ class BagImporter:
     def _begin(self, recording: Recording, bag: Path, tick: ControlTick) -> _OpenEpisode:
         assert tick.observation is not None
         if not tick.observation.instruction:
+            ways = ("--instruction TEXT", *instruction_options(recording))
             raise DatasetError(
-                f"bag '{bag}' has no instruction; give one with --instruction, or its topic with "
-                "--instruction-topic or --episode-topic. Topics that may say it: "
-                f"{', '.join(text_topics(recording)) or 'none'}."
+                f"bag '{bag}' says nothing of an instruction when its episode begins; give "
+                f"{' or '.join(ways)}."
             )
         is_known = (str(bag), tick.time_ns) in self._written
         staged = None if is_known else self._writer.begin_episode()

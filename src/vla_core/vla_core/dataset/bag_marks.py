@@ -9,12 +9,16 @@ from vla_core.dataset.recording import Recording
 from vla_core.errors import DatasetError
 
 _TEXT_FIELDS = ("data", "instruction", "policy_instruction")
-_TEXT_TYPES = ("std_msgs/msg/String", "vla_msgs/msg/PolicyStatus", "vla_msgs/msg/CommandStatus")
+_OPTIONS = {
+    "std_msgs/msg/String": "--instruction-topic",
+    "vla_msgs/msg/PolicyStatus": "--episode-topic",  # empty between two episodes
+}
 
 
-def text_topics(bag: Recording) -> list[str]:
-    """Return the topics of an open recording that may say what the robot is asked to do."""
-    return [topic for topic, kind in bag.message_types.items() if kind in _TEXT_TYPES]
+def instruction_options(bag: Recording) -> list[str]:
+    """Return the options by which topics of an open recording may say what the robot is to do."""
+    types = bag.message_types.items()
+    return [f"{_OPTIONS[kind]} {topic}" for topic, kind in types if kind in _OPTIONS]
 
 
 class EpisodeMark:

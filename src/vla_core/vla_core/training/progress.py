@@ -25,7 +25,7 @@ class ProgressDisplay:
     Args:
         console: Where to show it.
         title: What is counted.
-        total: Count at the end.
+        total: Count at the end; where it was too low an estimate, it grows with the count.
         start: Count at the beginning, of a resumed run.
         per_count: Samples per count, for the rate.
     """
@@ -58,6 +58,7 @@ class ProgressDisplay:
     ) -> None:
         """Count on, with the figures of a training step."""
         self._count += count
+        self._total = max(self._total, self._count)
         figures = []
         if loss is not None:
             previous = loss if self._loss is None else self._loss
@@ -66,7 +67,9 @@ class ProgressDisplay:
         if learning_rate is not None:
             figures.append(f"lr {learning_rate:.1e}")
         figures.append(f"{self._rate():.0f} samples/s")
-        self._progress.update(self._task, completed=self._count, figures="  ".join(figures))
+        self._progress.update(
+            self._task, completed=self._count, total=self._total, figures="  ".join(figures)
+        )
         if not self._console.is_terminal:
             self._print_line(figures)
 
