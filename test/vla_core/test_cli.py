@@ -131,6 +131,15 @@ def test_ctrl_c_is_one_line_with_exit_status_130(capsys):
     assert capsys.readouterr().err.strip() == "vla greet: stopped."
 
 
+def test_ctrl_c_while_the_commands_are_searched_is_one_line(capsys, monkeypatch):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vla_core.cli.find_commands", interrupt)
+    assert main(["greet", "Ada"]) == 130
+    assert capsys.readouterr().err.strip() == "vla greet: stopped."
+
+
 def test_missing_package_is_one_line_that_says_what_to_install(capsys):
     assert main(["lacking"]) == 2
     error = capsys.readouterr().err

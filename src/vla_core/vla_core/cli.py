@@ -113,18 +113,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Ctrl-C.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    commands = find_commands()
-    if not arguments:
-        build_parser(commands).print_help()
-        return EXIT_USER_ERROR
-    if arguments[0].startswith("-"):
-        build_parser(commands).parse_args(arguments)
-    name = arguments[0]
-    if name not in commands:
-        print(f"vla: there is no command {name!r}; available:", file=sys.stderr)
-        print(format_commands(commands), file=sys.stderr)
-        return EXIT_USER_ERROR
+    name = arguments[0] if arguments else ""
     try:
+        commands = find_commands()
+        if not arguments:
+            build_parser(commands).print_help()
+            return EXIT_USER_ERROR
+        if name.startswith("-"):
+            build_parser(commands).parse_args(arguments)
+        if name not in commands:
+            print(f"vla: there is no command {name!r}; available:", file=sys.stderr)
+            print(format_commands(commands), file=sys.stderr)
+            return EXIT_USER_ERROR
         return run_command(name, commands[name], arguments[1:])
     except VLAError as error:
         print(f"vla {name}: {error}", file=sys.stderr)
