@@ -99,7 +99,8 @@ def output(bag, tmp_path_factory):
     folder = tmp_path_factory.mktemp("replay")
     with private_domain(), replay(bag, folder) as supervisor:
         assert supervisor.wait(PATIENCE_S) == 0, supervisor.output_of("replay_node")
-    (folder / "replay_node.log").write_text("\n".join(supervisor.output_of("replay_node")))
+    for node in ("replay_node", "command_node"):
+        (folder / f"{node}.log").write_text("\n".join(supervisor.output_of(node)))
     return folder
 
 
@@ -162,6 +163,12 @@ def test_the_report_says_so_too(metrics, output, answers):
     assert 0 < online["same_observation"] == online["equal"]
     assert online["largest_difference"] < 1e-4
     assert "Over ROS and without" in (output / "report.html").read_text()
+
+
+def test_no_controller_is_missed(output):
+    log = (output / "command_node.log").read_text()
+    assert "dry run" in log
+    assert "nobody subscribes" not in log
 
 
 def test_difference_of_the_total_error_is_stated(metrics, output):

@@ -193,7 +193,9 @@ def test_replay_plays_a_recording_to_policy_and_command_loop_on_simulated_time()
 
 
 def test_replay_commands_no_arm():
-    assert nodes_of("replay", **REPLAY)["command_node"].parameters["dry_run"] == "always"
+    parameters = nodes_of("replay", **REPLAY)["command_node"].parameters
+    assert parameters["dry_run"] == "always"
+    assert parameters["has_robot"] is False
 
 
 def test_replay_needs_a_recording():

@@ -59,7 +59,7 @@ def _build(values: Mapping[str, str]) -> tuple[NodeSpec, ...]:
         _rosbag2(values) if player == "rosbag2" else _own_player(values),
         _node("policy_node", values, {**model, "instruction": ""}, on_exit="respawn"),
         # There is no arm but the recorded one.
-        _node("command_node", values, {"dry_run": "always"}),
+        _node("command_node", values, {"dry_run": "always", "has_robot": False}),
         _node("replay_node", values, {**judge, "player": player}, stop_s=_PATIENCE_S),
     )
 

@@ -207,8 +207,9 @@ class CommandNode(ManagedNode[CommandParameters]):
             )
 
     def _poll_outputs(self) -> None:
-        for output in self._outputs:
-            output.poll()
+        if self.parameters.has_robot:
+            for output in self._outputs:
+                output.poll()
 
     def apply(self, parameters: CommandParameters) -> None:
         """Take parameters that were set, also in the loop."""

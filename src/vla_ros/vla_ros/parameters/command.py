@@ -32,6 +32,10 @@ class CommandParameters(ManagedParameters):
         "the contract's safety.dry_run says.",
         choices=("contract", "always", "never"),
     )
+    has_robot: bool = parameter(
+        "Whether there is a robot to take the commands; with false, as in a replay, no output is "
+        "missed and none gets ready."
+    )
     blend_s: float = parameter(
         "Duration of the fade from one chunk to the next [s].",
         minimum=0.0,
