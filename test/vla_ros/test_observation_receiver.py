@@ -244,6 +244,25 @@ def test_ages_count_in_simulated_time_and_a_jump_back_recovers(
     assert observation.stamp_ns == 40_300_000_000
 
 
+def test_stamps_of_the_future_name_the_nodes_that_publish_the_topic(
+    node, robot, make_receiver, wait_until
+):
+    other_node = rclpy.create_node("other", context=node.context)
+    other = Robot(other_node)
+    receiver, clock = make_receiver()
+
+    def attempt():
+        robot.publish(clock.now_ns())
+        other.publish(clock.now_ns() + 300_000_000_000)
+        result = look(receiver)
+        return isinstance(result, Gap) and "2 nodes publish /color: " in result.reason and result
+
+    gap = wait_until(attempt, "both publishers")
+    assert gap.cause is GapCause.FUTURE
+    assert "synchronise the clocks. 2 nodes publish /color: /other, /test_node;" in gap.reason
+    other_node.destroy_node()
+
+
 def test_robots_in_two_namespaces_do_not_hear_each_other(node, make_receiver, wait_until):
     nodes = [
         rclpy.create_node("robot", namespace=name, context=node.context) for name in ("a", "b")

@@ -69,9 +69,8 @@ def report_observations(
     values["camera skew [s]"] = report.camera_skew_s
     if report.state == PolicyStatus.WAITING:
         return DiagnosticReport(DiagnosticLevel.WARN, report.reason, values)
-    if crowded := receiver.crowded_topics():
-        text = "; ".join(f"{count} nodes publish {topic}" for topic, count in crowded.items())
-        return DiagnosticReport(DiagnosticLevel.WARN, text, values)
+    if crowds := receiver.describe_crowds():
+        return DiagnosticReport(DiagnosticLevel.WARN, crowds, values)
     return DiagnosticReport(DiagnosticLevel.OK, "no gap", values)
 
 

@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from rclpy.node import Node
@@ -130,13 +131,17 @@ class ObservationReceiver:
         for name, messages in inputs.items():
             for message in messages:
                 self.buffer.put_input(name, message, now_ns)
-        return self.buffer.observe(instruction, now_ns)
+        observed = self.buffer.observe(instruction, now_ns)
+        # A replay beside a robot looks like clocks that differ.
+        if isinstance(observed, Observation) or observed.cause is not GapCause.FUTURE:
+            return observed
+        crowds = self.describe_crowds()
+        return replace(observed, reason=f"{observed.reason} {crowds}.") if crowds else observed
 
-    def crowded_topics(self) -> dict[str, int]:
-        """Return how many publishers a topic has that should have one: all but joint states."""
+    def describe_crowds(self) -> str:
+        """Return who publishes a topic that should have one publisher: all but joint states."""
         sources = (*self._images.values(), *self._inputs.values())
-        counts = {source.topic: source.num_publishers for source in sources}
-        return {topic: count for topic, count in counts.items() if count > 1}
+        return "; ".join(crowd for source in sources if (crowd := source.describe_crowd()))
 
     def destroy(self) -> None:
         """Unsubscribe; the object must not be used afterwards."""

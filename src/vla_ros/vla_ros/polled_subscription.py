@@ -86,6 +86,16 @@ class PolledSubscription(Generic[MessageT]):
             return int(self._subscription.get_publisher_count())
         return int(self._node.count_publishers(self.topic))
 
+    def describe_crowd(self) -> str:
+        """Return which nodes publish the topic if more than one does, else ''; asks the graph."""
+        if self.num_publishers < 2:
+            return ""
+        names = sorted(
+            f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+            for info in self._node.get_publishers_info_by_topic(self.topic)
+        )
+        return f"{self.num_publishers} nodes publish {self.topic}: {', '.join(names)}"
+
     def take(self) -> MessageT | None:
         """Return the newest waiting message, dropping older ones, or None when none waits."""
         newest = None

@@ -130,6 +130,6 @@ def test_a_second_node_publishes_a_camera(arm):
 
     node, topic = arm.listener.node, "wrist_camera/image_raw"
     second = node.create_publisher(Image, topic, sensor_publisher_qos())
-    arm.assert_diagnosed(OBSERVATIONS, "2 nodes publish /wrist_camera/image_raw")
+    arm.assert_diagnosed(OBSERVATIONS, "2 nodes publish /wrist_camera/image_raw: /")
     node.destroy_publisher(second)
     arm.assert_goes_on()
