@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import partial
 
 from vla_core.errors import UnknownNameError
 from vla_core.processing.contract import available_contracts, load_contract
+from vla_core.processing.value_checks import available
 from vla_core.sim.tasks import AUTO_TASK, TASKS, find_tasks
 from vla_ros.graph import (
     DEVICE,
@@ -41,10 +41,7 @@ def get_graph(name: str) -> GraphSpec:
         UnknownNameError: There is none.
     """
     if name not in _GRAPHS:
-        available = ", ".join(repr(known) for known in _GRAPHS)
-        near = get_close_matches(name.lower(), _GRAPHS, n=1)
-        meant = f"did you mean {near[0]!r}? Available" if near else "available"
-        raise UnknownNameError(f"graph {name!r} is unknown; {meant}: {available}.")
+        raise UnknownNameError(f"graph {name!r} is unknown; {available(name, _GRAPHS)}.")
     return _GRAPHS[name]
 
 

@@ -169,7 +169,7 @@ def test_command_loop_goes_to_the_corrected_target_within_its_limits(checkpoint)
 
 
 def test_chunk_of_another_checkpoint_is_refused_by_name(checkpoint):
-    control = MotorControl.from_checkpoint(checkpoint, CONTRACT)
+    control = MotorControl.from_checkpoint(checkpoint, CONTRACT, max_correction_s=0.0015)
     stream = CommandStream(CONTRACT, motor=control)
     stream.put_joint_state(np.zeros(STATES), NOW_NS)
     with pytest.raises(ChunkError, match=f"'other', but .* is of '{control.checkpoint_id}'"):
@@ -187,12 +187,14 @@ def test_robot_without_plain_joint_positions_is_refused(section, values, reason)
     data = CONTRACT.to_dict()
     data[section].update(values)
     with pytest.raises(ConfigError, match=reason):
-        MotorControl.from_checkpoint("untrained:helix", RobotContract.from_dict(data))
+        MotorControl.from_checkpoint(
+            "untrained:helix", RobotContract.from_dict(data), max_correction_s=0.0015
+        )
 
 
 def test_other_frameworks_have_no_motor_control():
     with pytest.raises(CheckpointError, match="of framework 'act'; only 'helix'"):
-        MotorControl.from_checkpoint("untrained:act", CONTRACT)
+        MotorControl.from_checkpoint("untrained:act", CONTRACT, max_correction_s=0.0015)
 
 
 def test_checkpoint_of_another_robot_is_refused(checkpoint):
@@ -200,7 +202,7 @@ def test_checkpoint_of_another_robot_is_refused(checkpoint):
     values["action"]["rate_hz"] = 5.0
     other = RobotContract.from_dict(values)
     with pytest.raises(ConfigError, match=r"action\.rate_hz: 10\.0 != 5\.0"):
-        MotorControl.from_checkpoint(checkpoint, other)
+        MotorControl.from_checkpoint(checkpoint, other, max_correction_s=0.0015)
 
 
 def test_motor_control_is_loaded_without_torch_and_without_the_other_tiers(checkpoint, tmp_path):
@@ -216,7 +218,7 @@ def test_motor_control_is_loaded_without_torch_and_without_the_other_tiers(check
         "from vla_core.inference.motor import MotorControl\n"
         "from vla_core.processing.contract import load_contract\n"
         "contract = load_contract('sim_200hz')\n"
-        f"MotorControl.from_checkpoint({str(alone)!r}, contract)\n"
+        f"MotorControl.from_checkpoint({str(alone)!r}, contract, max_correction_s=0.0015)\n"
         "sys.exit('torch' in sys.modules)\n"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from vla_core.errors import CheckpointError, ContractError
 from vla_core.inference.hub import HUB, download_checkpoint
 from vla_core.inference.untrained import UNTRAINED, untrained_checkpoint
 from vla_core.processing.contract import RobotContract
+from vla_core.processing.value_checks import available
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
@@ -43,12 +43,9 @@ def find_checkpoint(path_or_name: str | Path, contract: RobotContract | None = N
     else:
         directory = Path(path_or_name)
     if not directory.is_dir():
-        names = shipped_checkpoints()
-        shipped = ", ".join(map(repr, names)) or "none"
-        near = get_close_matches(str(path_or_name).lower(), names, n=1)
-        meant = f"did you mean '{near[0]}'? Shipped" if near else "shipped"
+        shipped = available(str(path_or_name), shipped_checkpoints(), "shipped")
         raise CheckpointError(
-            f"checkpoint '{path_or_name}' is neither a directory nor shipped; {meant}: {shipped}; "
+            f"checkpoint '{path_or_name}' is neither a directory nor shipped; {shipped}; "
             f"'{HUB}owner/name' is on the Hugging Face hub, '{UNTRAINED}<framework>' builds one."
         )
     missing = [name for name in _FILES if not (directory / name).is_file()]

@@ -32,9 +32,6 @@ from vla_core.processing.contract import RobotContract
 from vla_core.processing.normalization import Normalizer, Statistics
 from vla_core.types import ActionChunk
 
-MAX_CORRECTION_S = 0.0015
-"""Largest correction where nothing else is said: 3 mrad of a joint whose limit is 2 rad/s."""
-
 _PREFIX = "motor_control."
 
 
@@ -122,7 +119,7 @@ class MotorControl:
         path_or_name: str | Path,
         contract: RobotContract,
         *,
-        max_correction_s: float = MAX_CORRECTION_S,
+        max_correction_s: float,
     ) -> MotorControl:
         """Load the motor control out of a whole checkpoint; the other tiers are not read.
 

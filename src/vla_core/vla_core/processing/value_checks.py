@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 import yaml
@@ -55,6 +56,14 @@ class UniqueKeyLoader(yaml.SafeLoader):
 def quoted(names: Iterable[object]) -> str:
     """Return names in quotes, separated by commas, for a message."""
     return ", ".join(f"'{name}'" for name in names) or "none"
+
+
+def available(name: str, known: Iterable[str], title: str = "available") -> str:
+    """Return the names that there are instead of an unknown one, and which may be meant."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    meant = f"did you mean '{near[0]}'? {title.capitalize()}" if near else title
+    return f"{meant}: {quoted(names)}"
 
 
 def require_keys(
