@@ -14,8 +14,6 @@ from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
 from vla_core.evaluation.replay.comparison import BETTER, WORSE
 
-_CUTS = ("mean_cut", "largest_cut")
-
 
 def summarize(metrics: Mapping[str, Any]) -> RenderableType:
     """Return the figures that matter most."""
@@ -53,6 +51,11 @@ def format_error(value: float | None, unit: str) -> str:
         return "none"
     scale, name = SMALL_UNITS[unit]
     return f"{scale * value:.1f} {name}"
+
+
+def format_cuts(joint: Mapping[str, Any]) -> list[str]:
+    """Return by how much limits hold a joint back: on average, and at most."""
+    return [format_error(joint[key], joint["unit"]) for key in ("mean_cut", "largest_cut")]
 
 
 def held_back_most(limiter: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
@@ -131,7 +134,7 @@ def _lines(metrics: Mapping[str, Any]) -> list[Text]:
         )
     if (held := held_back_most(limiter)) is not None:
         name, joint = held
-        mean, most = (format_error(joint[key], joint["unit"]) for key in _CUTS)
+        mean, most = format_cuts(joint)
         lines.append(
             f"limits hold back {limiter['cut_share']:.0%} of the commands, most often {name}: "
             f"{mean} on average, {most} at most"

@@ -25,14 +25,13 @@ from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
 from vla_core.evaluation.replay.bag_result import BagResult
 from vla_core.evaluation.replay.comparison import WORSE
-from vla_core.evaluation.replay.console import format_error, held_back_most
+from vla_core.evaluation.replay.console import format_cuts, format_error, held_back_most
 from vla_core.evaluation.replay.figures import draw_horizon
 from vla_core.evaluation.replay.page_timeline import Timeline
 from vla_core.processing.contract import RobotContract
 
 _LEAST_SHARE = 1e-3
 """Share of a table's largest figure below which a figure is 0 to a reader."""
-_CUTS = ("mean_cut", "largest_cut")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -120,13 +119,8 @@ class ReplayPage:
             found.append(card(f"{metrics['direction']['p50']:.3f}", "median cosine of the motion"))
         if (held := held_back_most(metrics["limiter"])) is not None:
             name, joint = held
-            found.append(
-                card(
-                    format_error(joint["mean_cut"], joint["unit"]),
-                    f"that limits hold {name} back, on average; "
-                    f"{format_error(joint['largest_cut'], joint['unit'])} at most",
-                )
-            )
+            mean, most = format_cuts(joint)
+            found.append(card(mean, f"that limits hold {name} back, on average; {most} at most"))
         found += [
             card(f"{1e3 * latency['p50']:.0f} ms", "median inference latency"),
             card(
@@ -209,8 +203,7 @@ class ReplayPage:
             joint, jerk = limiter["joints"].get(name), jerks.get(name, {})
             cuts = ["", "", ""]
             if joint is not None:
-                lengths = [format_error(joint[key], joint["unit"]) for key in _CUTS]
-                cuts = [f"{joint['cut_share']:.0%}", *lengths]
+                cuts = [f"{joint['cut_share']:.0%}", *format_cuts(joint)]
             roughness = [_number(jerk.get(key), largest) for key in ("predicted", "recorded")]
             rows.append([escape(name), *cuts, *roughness])
         head = ["", "#held back", "#mean", "#largest", "#jerk of chunks [1/s^3]", "#as recorded"]
