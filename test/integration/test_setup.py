@@ -29,10 +29,11 @@ def clone(tmp_path):
     return root
 
 
-def run_setup(root, *arguments, python=sys.executable, wrapper=(), **variables):
+def run_setup(root, *arguments, min_free_gib="0", python=sys.executable, wrapper=(), **variables):
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PIP_")}
+    command = [*wrapper, python, str(root / "scripts/set_up.py"), *arguments]
     return subprocess.run(
-        [*wrapper, python, str(root / "scripts/set_up.py"), *arguments],
+        [*command, "--min-free-gib", min_free_gib],
         env={**environment, **variables},
         capture_output=True,
         text=True,
@@ -80,8 +81,7 @@ def test_unsupported_python_is_refused_and_the_supported_ones_are_named(clone):
 def test_each_supported_python_gets_past_the_check_of_its_version(clone):
     for python in {sys.executable, *installed_pythons([10, 11, 12, 13])}:
         assert (
-            "not enough disk space"
-            in run_setup(clone, "--min-free-gib", "1e9", python=python).stderr
+            "not enough disk space" in run_setup(clone, min_free_gib="1e9", python=python).stderr
         )
 
 
@@ -94,7 +94,7 @@ def test_each_supported_python_gets_past_the_check_of_its_version(clone):
     ],
 )
 def test_missing_build_tool_is_named_with_its_packages(clone, tmp_path, present, missing):
-    result = run_setup(clone, "--min-free-gib", "0", PATH=path_with(tmp_path / "bin", *present))
+    result = run_setup(clone, PATH=path_with(tmp_path / "bin", *present))
     assert result.returncode == 1
     assert missing in result.stderr
     assert "sudo apt install build-essential cmake" in result.stderr
@@ -121,7 +121,7 @@ def test_old_cmake_is_refused_with_both_versions(clone, tmp_path):
 def test_missing_renderer_is_named_with_its_package(clone, tmp_path, renderer, package):
     hiding = "import ctypes.util\nctypes.util.find_library = lambda name: None\n"
     (tmp_path / "sitecustomize.py").write_text(hiding)
-    result = run_setup(clone, "--min-free-gib", "0", PYTHONPATH=str(tmp_path), MUJOCO_GL=renderer)
+    result = run_setup(clone, PYTHONPATH=str(tmp_path), MUJOCO_GL=renderer)
     assert result.returncode == 1
     assert "the simulation cannot render its cameras" in result.stderr
     assert f"sudo apt install {package};" in result.stderr
@@ -137,7 +137,7 @@ def test_path_with_white_space_is_refused(clone):
 
 
 def test_full_disk_is_refused_with_what_is_free_and_what_is_needed(clone):
-    result = run_setup(clone, "--min-free-gib", "1e9")
+    result = run_setup(clone, min_free_gib="1e9")
     assert result.returncode == 1
     assert re.search(r"not enough disk space: [\d.]+ GiB are free .*, 1e\+09 are", result.stderr)
     assert not (clone / ".venv").exists()
@@ -169,13 +169,13 @@ def test_other_system_is_refused_with_another_way(monkeypatch, system, libc, rea
 
 def test_unreachable_index_is_a_short_message_and_the_next_run_goes_on(clone):
     variables = {"PIP_INDEX_URL": NOWHERE, "PIP_CONFIG_FILE": os.devnull}
-    result = run_setup(clone, "--min-free-gib", "0", **variables)
+    result = run_setup(clone, **variables)
     assert result.returncode == 1
     assert "pip cannot reach the package index" in result.stderr
     assert "PIP_INDEX_URL" in result.stderr
     assert "Traceback" not in result.stderr
     assert len(result.stderr.splitlines()) < 5
-    again = run_setup(clone, "--min-free-gib", "0", **variables)
+    again = run_setup(clone, **variables)
     assert "virtual environment" not in again.stdout
     assert "pip cannot reach the package index" in again.stderr
 

@@ -224,8 +224,8 @@ def test_a_released_deadman_stops_at_once(robot, start, move, publish, tmp_path,
     from vla_msgs.msg import CommandStatus
 
     start(safety={"deadman_topic": "enable", "deadman_max_age_s": 60.0}, tmp_path=tmp_path)
-    publish("enable", True)
-    move()
+    # Heard best effort, so the first words may be lost while the two still discover each other.
+    move(meanwhile=lambda: publish("enable", True))
     publish("enable", False)
     wait_for(robot, wait_until, CommandStatus.HOLDING, "is released")
 
