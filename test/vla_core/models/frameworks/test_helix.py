@@ -332,6 +332,34 @@ def test_motor_control_corrects_by_the_newest_state():
     assert not torch.allclose(motor(sequence, STATE), motor(sequence, -STATE), atol=1e-5)
 
 
+def test_a_dropped_state_is_a_missing_one_in_training_alone():
+    always, never = make_model(state_dropout=1.0).policy, make_model().policy
+    plan, images = torch.ones(BATCH, 16), make_images()
+    assert torch.equal(always(plan, images, STATE), never(plan, images, STATE))
+    assert torch.equal(always.train()(plan, images, STATE), always(plan, images, None))
+
+
+def test_motor_control_gets_noise_on_its_state_in_training_alone():
+    noisy, exact = make_model(motor_state_noise=0.5).motor_control, make_model().motor_control
+    sequence = make_actions()
+    assert torch.equal(noisy(sequence, STATE), exact(sequence, STATE))
+    noisy.train()
+    assert not torch.equal(noisy(sequence, STATE), exact(sequence, STATE))
+    assert torch.equal(noisy(sequence, None), exact(sequence, None))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"state_dropout": 2}, "state_dropout must be from 0 to 1, got 2"),
+        ({"motor_state_noise": -1}, "motor_state_noise must not be negative, got -1"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        make_model(**settings)
+
+
 def test_a_shifted_sequence_holds_its_last_action():
     sequence = make_actions()
     assert torch.equal(shift_sequence(sequence, 0.0), sequence)

@@ -44,7 +44,7 @@ from vla_core.models.frameworks.helix_tiers import (
 from vla_core.models.frameworks.observations import padding_from
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.frameworks.vlm_tokens import encode_observation
-from vla_core.models.keywords import check_choice, check_sizes
+from vla_core.models.keywords import check_choice, check_probability, check_sizes
 from vla_core.models.vlm.base import AbstractVLM, VLMOutput
 from vla_core.models.vlm.registry import vlm_from_config
 from vla_core.models.weights import (
@@ -80,6 +80,9 @@ class HelixVLA(AbstractVLA):
         plan_weight: Weight of the plan loss; 0 for none.
         smoothing_weight: Weight of the smoothing loss.
         dropout: Dropout probability of the policy.
+        state_dropout: Probability, in training, that a row's state is hidden from the policy.
+        motor_state_noise: Standard deviation of the noise on the state that motor control gets in
+            training, normalised.
         vision_encoder: The policy's eyes: an encoder, or the name or configuration of one; None
             for `patch` of width `hidden_dim`.
 
@@ -120,10 +123,15 @@ class HelixVLA(AbstractVLA):
         plan_weight: float = 0.1,
         smoothing_weight: float = 0.01,
         dropout: float = 0.0,
+        state_dropout: float = 0.0,
+        motor_state_noise: float = 0.0,
         vision_encoder: AbstractVisionEncoder | str | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         check_choice("loss", loss, tuple(LOSSES))
+        check_probability("state_dropout", state_dropout)
+        if motor_state_noise < 0.0:
+            raise ConfigError(f"motor_state_noise must not be negative, got {motor_state_noise}.")
         check_sizes(
             action_dim=action_dim,
             state_dim=state_dim,
@@ -147,6 +155,8 @@ class HelixVLA(AbstractVLA):
             "plan_weight": plan_weight,
             "smoothing_weight": smoothing_weight,
             "dropout": dropout,
+            "state_dropout": state_dropout,
+            "motor_state_noise": motor_state_noise,
         }
         self.action_dim = action_dim
         self.plan_horizon = plan_horizon
@@ -460,14 +470,19 @@ def _build_planner(config: Mapping[str, Any], vlm: AbstractVLM) -> HelixPlanner:
 def _build_policy(config: Mapping[str, Any]) -> HelixPolicy:
     names = ("action_dim", "state_dim", "plan_dim", "plan_horizon", "hidden_dim", "depth")
     more = ("num_heads", "num_cameras", "plan_max_age", "dropout")
-    # Checkpoints of the time when there was no choice do not name the eyes.
-    vision_encoder = config.get("vision_encoder")
+    # Checkpoints of the time when there was no choice name neither the eyes nor the dropout.
     return HelixPolicy(
-        **{name: config[name] for name in (*names, *more)}, vision_encoder=vision_encoder
+        **{name: config[name] for name in (*names, *more)},
+        state_dropout=config.get("state_dropout", 0.0),
+        vision_encoder=config.get("vision_encoder"),
     )
 
 
 def _build_motor_control(config: Mapping[str, Any]) -> HelixMotorControl:
     return HelixMotorControl(
-        config["action_dim"], config["state_dim"], config["plan_horizon"], config["motor_dim"]
+        config["action_dim"],
+        config["state_dim"],
+        config["plan_horizon"],
+        config["motor_dim"],
+        state_noise=config.get("motor_state_noise", 0.0),
     )

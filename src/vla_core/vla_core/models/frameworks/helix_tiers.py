@@ -151,6 +151,7 @@ class HelixPolicy(HelixTier):
         num_cameras: Cameras of the images.
         plan_max_age: Largest age of a plan, in steps of the sequence.
         dropout: Dropout probability of the transformer.
+        state_dropout: Probability, in training, that a row's state is hidden.
         vision_encoder: Its eyes: an encoder, or the name or configuration of one; None for
             `patch` of width `hidden_dim`.
 
@@ -170,6 +171,7 @@ class HelixPolicy(HelixTier):
         num_cameras: int = 1,
         plan_max_age: int = 0,
         dropout: float = 0.0,
+        state_dropout: float = 0.0,
         vision_encoder: AbstractVisionEncoder | Mapping[str, Any] | str | None = None,
     ) -> None:
         super().__init__()
@@ -191,7 +193,7 @@ class HelixPolicy(HelixTier):
             else nn.Linear(self.vision.output_dim, hidden_dim)
         )
         self.camera_embedding = nn.Parameter(torch.randn(num_cameras, 1, hidden_dim) * 0.02)
-        self.state = StateFeatures(state_dim, hidden_dim)
+        self.state = StateFeatures(state_dim, hidden_dim, state_dropout)
         self.plan_projection = nn.Linear(plan_dim, hidden_dim)
         self.plan_age_embedding = nn.Embedding(plan_max_age + 1, hidden_dim)
         self.queries = nn.Parameter(torch.randn(1, plan_horizon, hidden_dim) * 0.02)
@@ -295,6 +297,8 @@ class HelixMotorControl(HelixTier):
         plan_horizon: Actions of the sequence, K.
         hidden_dim: Width of the network.
         num_layers: Hidden layers.
+        state_noise: Standard deviation of the noise on the state in training, normalised. The
+            state of now then says less about what comes than the sequence does.
     """
 
     def __init__(
@@ -304,9 +308,11 @@ class HelixMotorControl(HelixTier):
         plan_horizon: int = 10,
         hidden_dim: int = 128,
         num_layers: int = 2,
+        state_noise: float = 0.0,
     ) -> None:
         super().__init__()
         self.action_dim = action_dim
+        self.state_noise = state_noise
         self.plan_horizon = plan_horizon
         self.state = StateFeatures(state_dim, hidden_dim)
         layers: list[nn.Module] = []
@@ -344,6 +350,9 @@ class HelixMotorControl(HelixTier):
                 f"got {list(sequence.shape)}."
             )
         upcoming = shift_sequence(sequence, elapsed)
+        if self.training and self.state_noise and proprioception is not None:
+            noise = torch.randn_like(proprioception)
+            proprioception = proprioception + self.state_noise * noise
         state = self.state(proprioception, len(sequence))
         return upcoming[:, 0] + self.correction(
             self.layers(torch.cat([upcoming.flatten(1), state], dim=-1))

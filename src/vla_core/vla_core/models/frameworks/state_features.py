@@ -16,10 +16,12 @@ class StateFeatures(nn.Module):
     Args:
         state_dim: Width of the state.
         output_dim: Width of the features.
+        dropout: Probability, in training, that a row's state is hidden.
     """
 
-    def __init__(self, state_dim: int, output_dim: int) -> None:
+    def __init__(self, state_dim: int, output_dim: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.encoder = MLPStateEncoder(state_dim, output_dim)
         self.missing = nn.Parameter(torch.zeros(output_dim))
 
@@ -33,5 +35,9 @@ class StateFeatures(nn.Module):
         if proprioception is None:
             return missing
         state = check_proprioception(proprioception, batch_size, self.encoder.state_dim)
-        # Every parameter gets a gradient in every step, which distributed training asks for.
-        return self.encoder(state) + 0.0 * missing
+        hidden = torch.zeros(batch_size, 1, dtype=torch.bool, device=missing.device)
+        if self.training and self.dropout:
+            hidden = torch.rand(batch_size, 1, device=missing.device) < self.dropout
+        # Also without dropout: every parameter then gets a gradient in every step, which
+        # distributed training asks for.
+        return torch.where(hidden, missing, self.encoder(state))
