@@ -104,4 +104,6 @@ def test_unknown_name_lists_the_shipped_recipes():
 
 def test_differences_name_nested_keys():
     other = load_recipe("groot", ["optimizer.learning_rate=0.1"])
-    assert load_recipe("groot").differences(other) == ["optimizer.learning_rate: 0.0005 != 0.1"]
+    assert other.differences(load_recipe("groot")) == [
+        "optimizer.learning_rate is given as 0.1, stored as 0.0005"
+    ]

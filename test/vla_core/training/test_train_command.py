@@ -67,6 +67,24 @@ def test_run_is_not_overwritten_unasked(tmp_path, recipe_path):
     assert list(_losses(tmp_path / "run")) == [1, 2]
 
 
+def test_other_recipe_is_refused_before_the_dataset_is_opened(tmp_path, recipe_path, dataset_root):
+    root = tmp_path / "run"
+    _run(recipe_path, "steps=3", "--output", root)
+    dataset_root.rename(tmp_path / "moved")
+    changes = ("steps=4", "model.chunk_size=3", "model.dropout=0.1")
+    with pytest.raises(ConfigError) as refusal:
+        _run(recipe_path, *changes, "--output", root, "--resume")
+    for difference in (
+        "steps is given as 4, stored as 3",
+        "model.chunk_size is given as 3, stored as 4",
+        "model.dropout is given as 0.1, stored as None",
+    ):
+        assert difference in str(refusal.value)
+    assert f"vla train {root}/recipe.yaml --resume --output {root}" in str(refusal.value)
+    (tmp_path / "moved").rename(dataset_root)
+    assert _run(root / "recipe.yaml", "--resume", "--output", root) == 0
+
+
 def test_interrupt_saves_and_says_how_to_resume(tmp_path, recipe_path):
     root = tmp_path / "run"
     process = _start(recipe_path, "steps=1000000", "--output", root)

@@ -153,8 +153,18 @@ def test_policy_of_half_the_size_acts_and_the_run_keeps_exact_weights(make_train
 
 def test_other_recipe_is_not_resumed(make_trainer):
     make_trainer().run()
-    with pytest.raises(ConfigError, match="batch_size: 8 != 4"):
+    with pytest.raises(ConfigError, match="batch_size is given as 4, stored as 8"):
         make_trainer(batch_size=4).resume()
+
+
+def test_run_of_another_number_of_processes_is_not_resumed(make_trainer):
+    trainer = make_trainer()
+    trainer.run()
+    path = trainer.folder.checkpoints.latest() / "state.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"random": content["random"] * 2}))
+    with pytest.raises(ConfigError, match=r"made by 2 processes, but there are 1"):
+        make_trainer().resume()
 
 
 def test_folder_without_checkpoint_starts_at_the_beginning(make_trainer):

@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
             "--overwrite to discard it, or another --output."
         )
     console = Console()
-    trainer = Trainer(recipe, folder, console)
+    trainer = Trainer(recipe, folder, console, will_resume=args.resume)
     console.quiet = not trainer.is_main
     if args.resume:
         found = trainer.resume()

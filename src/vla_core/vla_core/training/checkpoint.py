@@ -14,6 +14,8 @@ import os
 import pickle
 import random
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,28 +103,27 @@ class Checkpoints:
         Raises:
             CheckpointError: A file is missing or damaged.
         """
-        try:
-            content = json.loads((path / "state.json").read_text())
+        progress, random_states = self.load_progress(path)
+        with _explain_damage(path):
             # Mapped, as each of several processes may need a part of it only.
             stored = torch.load(path / "optimizer.pt", weights_only=True, mmap=True)
             return TrainingState(
                 model=load_file(path / "model.safetensors"),
                 average=load_file(path / "average.safetensors"),
                 optimizer=stored["optimizer"],
-                progress=content["progress"],
-                random=_by_process(content["random"]),
+                progress=progress,
+                random=random_states,
             )
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            RuntimeError,
-            SafetensorError,
-            pickle.UnpicklingError,
-        ) as error:
-            raise CheckpointError(
-                f"checkpoint '{path}' is damaged: {error}; delete it to resume from another one."
-            ) from error
+
+    def load_progress(self, path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """Read ``progress`` and ``random`` of a checkpoint's state, and no tensor.
+
+        Raises:
+            CheckpointError: The file is missing or damaged.
+        """
+        with _explain_damage(path):
+            content = json.loads((path / "state.json").read_text())
+            return content["progress"], _by_process(content["random"])
 
     def _path(self, step: int) -> Path:
         return self.root / f"{_PREFIX}{step:08d}"
@@ -163,6 +164,23 @@ def restore_random_state(state: dict[str, Any]) -> None:
     random.setstate((version, tuple(internal), gauss_next))
     for device, values in enumerate(state.get("cuda", [])[: torch.cuda.device_count()]):
         torch.cuda.set_rng_state(torch.tensor(values, dtype=torch.uint8), device)
+
+
+@contextmanager
+def _explain_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        RuntimeError,
+        SafetensorError,
+        pickle.UnpicklingError,
+    ) as error:
+        raise CheckpointError(
+            f"checkpoint '{path}' is damaged: {error}; delete it to resume from another one."
+        ) from error
 
 
 def _by_process(states: Any) -> list[dict[str, Any]]:

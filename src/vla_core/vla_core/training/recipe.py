@@ -228,17 +228,17 @@ class TrainRecipe:
                 raise ConfigError(f"{name} must be a mapping of keywords, got {values[name]!r}.")
         return cls(**values)
 
-    def differences(self, other: TrainRecipe) -> list[str]:
-        """Say where another recipe differs.
+    def differences(self, stored: TrainRecipe) -> list[str]:
+        """Say where this recipe, the given one, differs from one that was stored.
 
         Returns:
-            One line ``key: mine != theirs`` per difference, nested keys with dots.
+            One line ``key is given as .., stored as ..`` per difference, nested keys with dots.
         """
-        mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
+        given, kept = _flatten(self.to_dict()), _flatten(stored.to_dict())
         return [
-            f"{key}: {mine.get(key)!r} != {theirs.get(key)!r}"
-            for key in dict.fromkeys((*mine, *theirs))
-            if mine.get(key) != theirs.get(key)
+            f"{key} is given as {given.get(key)!r}, stored as {kept.get(key)!r}"
+            for key in dict.fromkeys((*kept, *given))
+            if given.get(key) != kept.get(key)
         ]
 
 

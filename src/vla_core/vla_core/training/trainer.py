@@ -9,7 +9,9 @@ run leaves behind, by `RunFolder`.
 from __future__ import annotations
 
 import math
+import shlex
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -53,13 +55,24 @@ class Trainer:
         recipe: What to do.
         folder: Where to leave it.
         console: Where to show it.
+        will_resume: Whether `resume` follows; what it refuses by the recipe is then refused
+            before the frames are prepared, which takes minutes.
 
     Raises:
-        ConfigError: The recipe contradicts itself, the contract or the model.
+        ConfigError: The recipe contradicts itself, the contract, the model, or the run that is
+            to be resumed.
+        CheckpointError: The checkpoint to resume from is damaged.
         DatasetError: The dataset is damaged or does not fit the contract.
     """
 
-    def __init__(self, recipe: TrainRecipe, folder: RunFolder, console: Console) -> None:
+    def __init__(
+        self,
+        recipe: TrainRecipe,
+        folder: RunFolder,
+        console: Console,
+        *,
+        will_resume: bool = False,
+    ) -> None:
         self.recipe = recipe
         self.folder = folder
         torch.set_num_threads(recipe.num_threads)
@@ -70,6 +83,9 @@ class Trainer:
             recipe.stream.readers,
         )
         self._console = console if self.is_main else Console(quiet=True)
+        latest = folder.checkpoints.latest()
+        if will_resume and latest is not None:
+            self._require_same_run(latest)
         if recipe.wandb is not None:
             import_wandb(recipe.wandb)  # Said before the frames are prepared, which takes minutes.
         seed_everything(recipe.seed)
@@ -121,26 +137,16 @@ class Trainer:
             False if there is none, so that training begins at the beginning.
 
         Raises:
-            ConfigError: The checkpoint was made by another recipe.
+            ConfigError: The checkpoint was made by another recipe, or by more or fewer processes.
             CheckpointError: The checkpoint is damaged.
         """
         path = self.folder.checkpoints.latest()
         if path is None:
             self.start_over()
             return False
+        self._require_same_run(path)
         state = self.folder.checkpoints.load(path)
         progress = state.progress
-        differences = TrainRecipe.from_dict(progress["recipe"]).differences(self.recipe)
-        if differences:
-            raise ConfigError(
-                f"checkpoint '{path}' was made by another recipe ({'; '.join(differences)}); "
-                "resume with the same recipe and overrides, or train into another folder."
-            )
-        if len(state.random) != self._accelerator.num_processes:
-            raise ConfigError(
-                f"checkpoint '{path}' was made by {len(state.random)} processes, but there are "
-                f"{self._accelerator.num_processes}, which would draw other noise; start as many."
-            )
         self._learner.load(state.model, state.average, state.optimizer)
         sampler = progress["sampler"]
         for source, position in zip(self._sources, _by_source(sampler), strict=True):
@@ -213,6 +219,23 @@ class Trainer:
             loss=self._loss,
             validation=self._validation,
         )
+
+    def _require_same_run(self, checkpoint: Path) -> None:
+        progress, random_states = self.folder.checkpoints.load_progress(checkpoint)
+        differences = self.recipe.differences(TrainRecipe.from_dict(progress["recipe"]))
+        if differences:
+            folder = self.folder
+            again = shlex.join([str(folder.recipe_path), "--resume", "--output", str(folder.root)])
+            raise ConfigError(
+                f"checkpoint '{checkpoint}' was made by another recipe: {'; '.join(differences)}. "
+                f"Resume as it was begun, by: vla train {again}, or train into another folder "
+                "(--output), or discard the run (--overwrite)."
+            )
+        if len(random_states) != self.num_processes:
+            raise ConfigError(
+                f"checkpoint '{checkpoint}' was made by {len(random_states)} processes, but there "
+                f"are {self.num_processes}, which would draw other noise; start as many."
+            )
 
     def _train_step(self, interrupt: Interrupt) -> dict[str, float]:
         if self._step == self.recipe.unfreeze_step:
