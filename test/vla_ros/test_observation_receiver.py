@@ -3,6 +3,7 @@
 
 import io
 import threading
+import time
 
 import numpy as np
 import PIL.Image
@@ -245,7 +246,7 @@ def test_ages_count_in_simulated_time_and_a_jump_back_recovers(
 
 
 def test_stamps_of_the_future_name_the_nodes_that_publish_the_topic(
-    node, robot, make_receiver, wait_until
+    node, robot, make_receiver, wait_until, monkeypatch
 ):
     other_node = rclpy.create_node("other", context=node.context)
     other = Robot(other_node)
@@ -260,6 +261,21 @@ def test_stamps_of_the_future_name_the_nodes_that_publish_the_topic(
     gap = wait_until(attempt, "both publishers")
     assert gap.cause is GapCause.FUTURE
     assert "synchronise the clocks. 2 nodes publish /color: /other, /test_node;" in gap.reason
+    asked = []
+
+    def ask(node, topic):
+        asked.append(topic)
+        return get_publishers(node, topic)
+
+    get_publishers = rclpy.node.Node.get_publishers_info_by_topic
+    monkeypatch.setattr(rclpy.node.Node, "get_publishers_info_by_topic", ask)
+    start_s = time.monotonic()
+    for _ in range(50):
+        robot.publish(clock.now_ns())
+        other.publish(clock.now_ns() + 300_000_000_000)
+        assert "2 nodes publish /color: " in look(receiver).reason
+    # Once a second, and not in every inference.
+    assert asked.count("/color") <= 1.0 + time.monotonic() - start_s
     other_node.destroy_node()
 
 

@@ -21,7 +21,7 @@ from vla_ros.conversions import sensor_subscription_qos
 from vla_ros.joint_state_subscriptions import JointStateSubscriptions
 from vla_ros.message_types import INPUT_MESSAGE_TYPES, camera_message_type
 from vla_ros.node_clock import CLOCK_TOPIC, NodeClock
-from vla_ros.polled_subscription import PolledSubscription
+from vla_ros.polled_subscription import Periodic, PolledSubscription
 
 # How late a wait notices that it is over, or that simulated time has come.
 _LONGEST_SLEEP_S = 0.01
@@ -30,6 +30,8 @@ _LONGEST_WAIT_S = 1.0
 # A second of joint states at 1 kHz: they wait here while an inference takes its time.
 _STATE_DEPTH = 1000
 _FASTEST_CAMERA_HZ = 60.0
+# The graph is asked who publishes: too slow for every inference.
+_CROWDS_PERIOD_S = 1.0
 
 
 class ObservationReceiver:
@@ -56,6 +58,8 @@ class ObservationReceiver:
     ) -> None:
         self._reference = contract.reference_camera
         self._clock = clock
+        self._crowds_due = Periodic(_CROWDS_PERIOD_S)
+        self._crowds = ""
         frames = sensor_subscription_qos()
         frames.depth += math.ceil(history_length * contract.action.dt_s * _FASTEST_CAMERA_HZ)
         states = sensor_subscription_qos()
@@ -135,8 +139,11 @@ class ObservationReceiver:
         # A replay beside a robot looks like clocks that differ.
         if isinstance(observed, Observation) or observed.cause is not GapCause.FUTURE:
             return observed
-        crowds = self.describe_crowds()
-        return replace(observed, reason=f"{observed.reason} {crowds}.") if crowds else observed
+        if self._crowds_due.is_due():
+            self._crowds = self.describe_crowds()
+        if not self._crowds:
+            return observed
+        return replace(observed, reason=f"{observed.reason} {self._crowds}.")
 
     def describe_crowds(self) -> str:
         """Return who publishes a topic that should have one publisher: all but joint states."""
