@@ -45,6 +45,10 @@ def run(args):
     return args.times * (args.first + sum(args.others))
 ''',
     "costly": '"""Fail when imported."""\n\nraise RuntimeError("imported")\n',
+    "broken_off": '''"""Be interrupted in the import of a C extension."""
+
+raise ImportError("initialization failed") from KeyboardInterrupt()
+''',
     "lacking": '"""Need a package."""\n\nimport a_package_that_is_not_installed\n',
 }
 
@@ -138,6 +142,33 @@ def test_ctrl_c_while_the_commands_are_searched_is_one_line(capsys, monkeypatch)
     monkeypatch.setattr("vla_core.cli.find_commands", interrupt)
     assert main(["greet", "Ada"]) == 130
     assert capsys.readouterr().err.strip() == "vla greet: stopped."
+
+
+def test_ctrl_c_in_the_import_of_a_c_extension_is_one_line(capsys):
+    assert main(["broken_off"]) == 130
+    assert capsys.readouterr().err.strip() == "vla broken_off: stopped."
+
+
+INTERRUPTED = """
+import os, signal, sys
+from importlib.metadata import entry_points
+
+class Interruption:
+    def find_spec(self, name, path=None, target=None):
+        if name == "vla_core.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interruption())
+(command,) = entry_points(group="console_scripts", name="vla")
+sys.exit(command.load()())
+"""
+
+
+def test_ctrl_c_in_the_first_import_is_one_line():
+    result = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr.strip()) == (130, "vla: stopped.")
 
 
 def test_missing_package_is_one_line_that_says_what_to_install(capsys):

@@ -136,8 +136,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"vla {name}: {describe_missing(missing)}", file=sys.stderr)
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print(f"\nvla {name}: stopped.", file=sys.stderr)
-        return EXIT_INTERRUPTED
+        pass
+    except ImportError as error:
+        # What a C extension says when it is interrupted while it is imported.
+        if not isinstance(error.__cause__, KeyboardInterrupt):
+            raise
+    print(f"\nvla {name}: stopped.", file=sys.stderr)
+    return EXIT_INTERRUPTED
 
 
 if __name__ == "__main__":

@@ -11,8 +11,12 @@ lift, grab, take or grasp the red, green or blue block; other words move it some
 from __future__ import annotations
 
 import argparse
+import time
 
 from vla_core.errors import VLAError
+
+# Ctrl-C is heeded between two waits.
+_LONGEST_WAIT_S = 0.1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,9 +38,11 @@ def run(args: argparse.Namespace) -> int:
         VLAError: No policy answers.
     """
     import rclpy
+    from rclpy.signals import SignalHandlerOptions
     from vla_msgs.srv import SetInstruction
 
-    rclpy.init(args=[])
+    # With rclpy's handlers Ctrl-C would break what happens to be going on.
+    rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)
     try:
         node = rclpy.create_node("vla_say", namespace=args.namespace)
         client = node.create_client(SetInstruction, "policy_node/set_instruction")
@@ -46,7 +52,9 @@ def run(args: argparse.Namespace) -> int:
                 "'vla up groot', in the same ROS_DOMAIN_ID."
             )
         future = client.call_async(SetInstruction.Request(instruction=args.instruction))
-        rclpy.spin_until_future_complete(node, future, timeout_sec=args.timeout)
+        deadline_s = time.monotonic() + args.timeout
+        while not future.done() and time.monotonic() < deadline_s:
+            rclpy.spin_once(node, timeout_sec=_LONGEST_WAIT_S)
         answer = future.result()
         if answer is None:
             raise VLAError(f"{client.srv_name!r} did not answer within {args.timeout:g} s.")
