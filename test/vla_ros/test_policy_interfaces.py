@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: MIT
 """policy_node: parameters at run time, instructions from everywhere, reset, diagnostics."""
 
+import json
+import shutil
+
 import pytest
 
 from vla_ros.polled_subscription import PolledSubscription
@@ -127,6 +130,37 @@ def test_instruction_comes_by_topic_and_its_repetition_changes_nothing(
     assert after.instruction == "pick up the green block"
     later = wait_until(newer_chunk, "another chunk")
     assert later.sequence > after.sequence
+
+
+def test_words_that_no_demonstration_said_are_followed_with_one_warning(
+    start_policy, untrained_checkpoint, call_service, set_parameter, tmp_path, capfd
+):
+    from vla_msgs.srv import SetInstruction
+
+    trained = tmp_path / "trained"
+    shutil.copytree(untrained_checkpoint, trained)
+    dataset = {"instruction_texts": ["pick up the red block", "pick up the blue block"]}
+    (trained / "training.json").write_text(json.dumps({"dataset": dataset}))
+    node = start_policy(checkpoint=str(trained), instruction="Pick up the red block.")
+
+    def instruct(text):
+        request = SetInstruction.Request(instruction=text)
+        return call_service(SetInstruction, "policy_node/set_instruction", request)
+
+    for _ in range(2):
+        response = instruct("grab the red block")
+        assert response.success
+        assert response.message == (
+            "taken; no demonstration that the policy was trained on says 'grab the red block', so "
+            "it may do something else; the nearest of them say: 'pick up the red block', 'pick up "
+            "the blue block'"
+        )
+        assert node.loop.task()[0] == "grab the red block"
+    assert instruct("pick up the blue block").message == "taken"
+    assert set_parameter("instruction", "wipe the table").successful
+    warnings = [line for line in capfd.readouterr().err.splitlines() if "no demonstration" in line]
+    assert ["grab" in line for line in warnings] == [True, False]
+    assert "'wipe the table'" in warnings[1]
 
 
 def test_reset_begins_a_new_epoch_and_revokes_the_old_one(

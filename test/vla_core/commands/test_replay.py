@@ -187,6 +187,14 @@ def test_a_gate_on_no_figure_costs_no_results(replay, good, tmp_path, capsys):
     assert "limits 'error.totale', but metrics.json has no 'totale' in 'error'" in message
 
 
+def test_words_that_no_demonstration_said_are_named_once(replay, capsys):
+    status, *_ = replay("--max-ticks", "1", "--instruction", "put the red block up")
+    assert status == 0
+    output = capsys.readouterr().out
+    assert output.count("groot: no demonstration that the policy was trained on says 'put") == 1
+    assert "'pick the red block up'" in output
+
+
 def test_nothing_to_replay_is_an_error(capsys):
     assert main(["replay", "--bags", "nowhere/*.mcap"]) == EXIT_USER_ERROR
     assert "--bags 'nowhere/*.mcap' matches nothing" in capsys.readouterr().err

@@ -230,13 +230,16 @@ def test_all_shipped_policies_are_compared_in_one_table(checkpoint, tmp_path, mo
             "parameters": 1_200_000,
             "steps": 2_500,
             "seconds": 90.0,
+            "dataset": {"instruction_texts": ["wipe the table"]} if name == "second" else {},
         }
         (shipped / name / "training.json").write_text(json.dumps(report))
     monkeypatch.setattr("vla_core.inference.checkpoint_files._SHIPPED", shipped)
     output = tmp_path / "out"
     command = ["rollout", "--all", "--episodes", "1", "--actions-per-inference", "16"]
     assert main([*command, "--output", str(output)]) == 0
-    assert "second" in capsys.readouterr().out
+    output_of_first, _, output_of_second = capsys.readouterr().out.partition("\nsecond\n")
+    assert "no demonstration" not in output_of_first
+    assert output_of_second.count("so it may do something else; some of them say: 'wipe the ") == 1
     _, _, *rows = (output / "table.md").read_text().splitlines()
     cells = [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
     assert [row[:5] for row in cells] == [

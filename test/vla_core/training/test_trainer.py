@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from vla_core.dataset import EpisodeDataset
 from vla_core.errors import CheckpointError, ConfigError, DatasetError, TrainingError
 from vla_core.inference.policy import Policy
+from vla_core.training import run_folder
 from vla_core.training.training_data import held_out_episodes
 from vla_core.types import Observation
 
@@ -80,8 +81,19 @@ def test_policy_says_where_it_comes_from(make_trainer):
     assert provenance["recipe"]["framework"] == "gr00t"
     assert provenance["dataset"]["episodes"] == 6
     assert provenance["dataset"]["seeds"] == [100, 105]
+    colours = ("red", "green", "blue")
+    assert provenance["dataset"]["instructions"] == 3
+    assert provenance["dataset"]["instruction_texts"] == [
+        f"pick up the {colour} block" for colour in colours
+    ]
     assert (provenance["steps"], provenance["validation"]["step"]) == (12, 12)
     assert provenance["validation"]["joints"].keys() == {"joint_1", "joint_2", "gripper_joint"}
+
+
+def test_of_very_many_instructions_a_policy_keeps_the_number(dataset_root, monkeypatch):
+    monkeypatch.setattr(run_folder, "_MAX_TEXTS", 2)
+    facts = run_folder.describe_datasets([EpisodeDataset(dataset_root)])
+    assert (facts["instructions"], facts["instruction_texts"]) == (3, None)
 
 
 def test_policy_has_the_averaged_weights(make_trainer):

@@ -247,7 +247,14 @@ def _replay(
     from vla_core.errors import DatasetError
     from vla_core.evaluation.replay.bag_result import BagResult
     from vla_core.evaluation.replay.runner import replay_bags
+    from vla_core.inference.trained_instructions import hint_at_instructions
 
+    if args.instruction:
+        hint = hint_at_instructions(args.instruction, job.open_policy().instructions)
+        if hint:
+            console.print(
+                f"{job.checkpoint}: {hint}", style="yellow", markup=False, soft_wrap=True
+            )
     outcomes: dict[Path, Any] = {}
     columns = (
         TextColumn("{task.description}"),

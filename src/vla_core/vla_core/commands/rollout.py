@@ -110,6 +110,7 @@ def _roll_out(
     )
     from vla_core.evaluation.seeds import held_out_seeds
     from vla_core.inference.policy import Policy
+    from vla_core.inference.trained_instructions import hint_at_instructions
 
     seeds = held_out_seeds(args.first_seed, args.episodes)
     conditions = tuple(CONDITIONS) if args.ablate else (NORMAL,)
@@ -124,7 +125,8 @@ def _roll_out(
         "scenes": args.episodes,
         "actions_per_inference": args.actions_per_inference,
     }
-    checkpoint_id = Policy.from_checkpoint(checkpoint).checkpoint_id
+    policy = Policy.from_checkpoint(checkpoint)
+    checkpoint_id = policy.checkpoint_id
     output.mkdir(parents=True, exist_ok=True)
     lines, figures = output / "episodes.jsonl", output / "rollout.json"
     if args.resume:
@@ -138,6 +140,7 @@ def _roll_out(
     if results:
         console.print(f"{len(results)} of {len(plans)} episodes are done already.")
     rest = [plan for plan in plans if plan not in done]
+    hint = ""
     try:
         for result in run_rollout(
             checkpoint,
@@ -149,6 +152,10 @@ def _roll_out(
             append_result(lines, result)
             results.append(result)
             console.print(describe_episode(result, len(plans)), soft_wrap=True)
+            if result.condition == NORMAL and not hint:
+                hint = hint_at_instructions(result.instruction, policy.instructions)
+                if hint:
+                    console.print(hint, style="yellow", markup=False, soft_wrap=True)
     finally:
         _write(figures, summarize_rollout(checkpoint_id, results, settings))
         if results:

@@ -22,6 +22,7 @@ from vla_core.inference.checkpoint_files import (
     require_fitting_contract,
 )
 from vla_core.inference.policy import Policy, black_observation, find_device
+from vla_core.inference.trained_instructions import read_trained_instructions
 from vla_core.models.frameworks import HelixVLA
 from vla_core.models.frameworks.helix_tiers import HelixPlanner, HelixPolicy
 from vla_core.models.weight_files import weights_identity
@@ -158,6 +159,7 @@ class PlannedPolicy(Policy):
         directory, pipeline, identity = _open(path_or_name, contract)
         tier = HelixVLA.load_tier(directory, "policy")
         assert isinstance(tier, HelixPolicy)
+        keywords["instructions"] = read_trained_instructions(directory)
         return cls(tier, pipeline, identity, contract=contract, **keywords)
 
     def take_plan(self, plan: LatentPlan, stamp_ns: int) -> None:

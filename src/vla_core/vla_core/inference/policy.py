@@ -7,6 +7,7 @@ the identical chunk everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from vla_core.inference.checkpoint_files import (
     find_checkpoint,
     require_fitting_contract,
 )
+from vla_core.inference.trained_instructions import read_trained_instructions
 from vla_core.models.frameworks import AbstractVLA
 from vla_core.models.keywords import check_choice
 from vla_core.models.weight_files import weights_identity
@@ -42,6 +44,7 @@ class Policy:
         num_threads: Threads of torch in this process. More than one makes the time of an
             inference depend on the busiest core.
         device: Where to infer, ``'cpu'``, ``'cuda'``, or ``'auto'`` for CUDA where there is one.
+        instructions: Those that the model was trained with; none if that is not known.
 
     Attributes:
         device: The device that was chosen.
@@ -61,6 +64,7 @@ class Policy:
         contract: RobotContract | None = None,
         num_threads: int = 1,
         device: str = "cpu",
+        instructions: Sequence[str] = (),
     ) -> None:
         _require_fitting_model(model, pipeline)
         if contract is not None:
@@ -71,6 +75,7 @@ class Policy:
         self.pipeline = pipeline
         self.checkpoint_id = checkpoint_id
         self.contract = contract or pipeline.contract
+        self.instructions = tuple(instructions)
         self._generator = torch.Generator()
 
     @property
@@ -116,6 +121,7 @@ class Policy:
             contract=contract,
             num_threads=num_threads,
             device=device,
+            instructions=read_trained_instructions(directory),
         )
 
     @torch.no_grad()

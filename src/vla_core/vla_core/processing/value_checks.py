@@ -61,9 +61,14 @@ def quoted(names: Iterable[object]) -> str:
 def available(name: str, known: Iterable[str], title: str = "available") -> str:
     """Return the names that there are instead of an unknown one, and which may be meant."""
     names = list(known)
-    near = get_close_matches(name.lower(), names, n=1)
+    near = nearest(name, names)
     meant = f"did you mean '{near[0]}'? {title.capitalize()}" if near else title
     return f"{meant}: {quoted(names)}"
+
+
+def nearest(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """Return the known names that may be meant by an unknown one, the most similar first."""
+    return get_close_matches(name.lower(), list(known), n=count)
 
 
 def require_keys(

@@ -24,6 +24,9 @@ from vla_core.training.metrics_log import MetricsLog
 from vla_core.training.plot import plot_losses
 from vla_core.training.recipe import TrainRecipe, load_recipe
 
+_MAX_TEXTS = 1000
+"""Of more instructions only the number is kept."""
+
 
 class RunFolder:
     """Names and writes what a run leaves behind.
@@ -106,17 +109,20 @@ def describe_datasets(datasets: Sequence[EpisodeDataset]) -> dict[str, Any]:
     """Return what training.json says of the datasets of the policy's robot.
 
     The range of seeds, where episodes have one, tells which scenes a fair evaluation must avoid;
-    the task of the simulation, where the first dataset has one, what `vla rollout` has to run.
+    the task of the simulation, where the first dataset has one, what `vla rollout` has to run;
+    the texts of the instructions, if there are not too many, which words a policy was taught.
     """
     facts = [dataset.metadata(index) for dataset in datasets for index in range(len(dataset))]
     seeds = [fact["seed"] for fact in facts if "seed" in fact]
     tasks = {fact.get("sim_task") for fact in facts[: datasets[0].num_episodes]}
+    texts = list(dict.fromkeys(text for dataset in datasets for text in dataset.instructions))
     return {
         "episodes": sum(dataset.num_episodes for dataset in datasets),
         "frames": sum(dataset.num_frames for dataset in datasets),
         "fps": datasets[0].fps,
         "robot": datasets[0].robot_type,
-        "instructions": len({task for dataset in datasets for task in dataset.tasks}),
+        "instructions": len(texts),
+        "instruction_texts": texts if len(texts) <= _MAX_TEXTS else None,
         "seeds": [min(seeds), max(seeds)] if seeds else None,
         "sim_task": tasks.pop() if len(tasks) == 1 else None,
     }

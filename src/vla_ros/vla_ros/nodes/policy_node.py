@@ -22,6 +22,7 @@ from vla_msgs.msg import PolicyStatus
 from vla_msgs.srv import LoadCheckpoint, SetInstruction
 
 from vla_core.errors import VLAError
+from vla_core.inference.trained_instructions import hint_at_instructions
 from vla_core.processing.contract import RobotContract, load_contract
 from vla_ros.conversions import status_qos
 from vla_ros.cooperative import Pause
@@ -60,6 +61,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         self._loading: Future[Policy] | None = None
         self._first_instruction = self.parameters.instruction.strip()
         self._is_first_activation = True
+        self._last_hint = ""
         self._status = self.create_publisher(PolicyStatus, "~/status", status_qos())
         self.create_service(SetInstruction, "~/set_instruction", self._on_set_instruction)
         self.create_service(Trigger, "~/reset", self._on_reset)
@@ -88,6 +90,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         """
         contract = load_contract(self.parameters.contract)
         self.loop.prepare(self._load(self.parameters.checkpoint, contract))
+        self._warn_of_other_words()
 
     def activate(self) -> None:
         """Begin a new epoch and start the inference.
@@ -178,6 +181,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
         if parameters.instruction.strip() != self.loop.task()[0]:
             self._goals.preempt("the parameter 'instruction'")
             self.loop.follow(parameters.instruction)
+            self._warn_of_other_words()
 
     def _take_up_task(self) -> None:
         instruction = self.loop.succeed()
@@ -193,8 +197,21 @@ class PolicyNode(ManagedNode[PolicyParameters]):
     def _follow(self, instruction: str) -> int:
         """Follow an instruction and have the parameter tell so; return the epoch."""
         epoch = self.loop.follow(instruction)
+        self._warn_of_other_words()
         self.set_parameters([Parameter("instruction", value=instruction)])
         return epoch
+
+    def _warn_of_other_words(self) -> None:
+        """Say once that the policy was not trained with the words of the instruction."""
+        hint = self._hint()
+        if hint and hint != self._last_hint:
+            self.get_logger().warning(f"{hint}.")
+        self._last_hint = hint
+
+    def _hint(self) -> str:
+        policy = self.loop.policy
+        trained = () if policy is None else policy.instructions
+        return hint_at_instructions(self.loop.task()[0], trained)
 
     def _why_no_goal(self) -> str:
         if self.loop.has_failed:
@@ -221,6 +238,8 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             response.message = "taken; it is followed once the node is active"
         else:
             response.message = "taken"
+        if hint := self._hint():
+            response.message += f"; {hint}"
         return response
 
     def _on_reset(self, _: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -237,6 +256,7 @@ class PolicyNode(ManagedNode[PolicyParameters]):
             self.get_logger().error(f"checkpoint '{request.checkpoint}' is not loaded: {error}")
         else:
             self.loop.swap(policy)
+            self._warn_of_other_words()
             self.parameters = replace(self.parameters, checkpoint=request.checkpoint)
             self.set_parameters([Parameter("checkpoint", value=request.checkpoint)])
             response.success, response.message = True, f"'{request.checkpoint}' acts now"
