@@ -26,7 +26,6 @@ their cross-attention, projections of what the encoder has read.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -34,65 +33,30 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, silu
 
 from vla_core.errors import ConfigError, ShapeError
-from vla_core.models.action_heads.action_expert import ActionExpert, blockwise_mask
 from vla_core.models.action_heads.base import as_chunk, as_validity, masked_mean
 from vla_core.models.action_heads.committed import CommittedActions
 from vla_core.models.action_heads.diffusion_schedule import draw_noise
 from vla_core.models.action_heads.flow_path import FlowPath, embed_flow_times
-from vla_core.models.encoders.state_text_bins import state_prompts
-from vla_core.models.encoders.vq_state import VQStateTokenizer
-from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.observations import (
-    check_images,
-    check_proprioception,
-    check_vlm,
-    padding_from,
-    refuse_sampling,
+from vla_core.models.frameworks.observations import padding_from, refuse_sampling
+from vla_core.models.frameworks.pi0_context import (
+    STATE_MODES,
+    VQ_FIGURES,
+    VQ_LOSSES,
+    Pi0Context,
+    Pi0Reader,
 )
 from vla_core.models.frameworks.registry import register_framework
-from vla_core.models.keywords import check_choice, check_probability, check_sizes
-from vla_core.models.vlm.base import AbstractVLM, as_text_list
-from vla_core.models.vlm.prefix import KeyValue, VLMPrefix
+from vla_core.models.keywords import check_choice, check_sizes
+from vla_core.models.vlm.base import AbstractVLM
+from vla_core.models.vlm.prefix import VLMPrefix
+
+__all__ = ["STATE_MODES", "TIME_CONDITIONINGS", "Pi0Context", "Pi0VLA"]
 
 TIME_CONDITIONINGS = ("token", "modulation")
-STATE_MODES = ("vq", "continuous", "text_bins")
-_MONITORED = ("codebook_perplexity", "codebook_used", "codebook_revived")
-_VQ_LOSSES = ("vq_loss", "reconstruction_loss", "codebook_loss", "commitment_loss")
-
-
-@dataclass(frozen=True)
-class Pi0Context:
-    """What the action tokens attend to: the VLM's tokens, then the state's.
-
-    Attributes:
-        key_values: Keys and values of each layer, each [B, num_kv_heads, L, head_dim].
-        mask: True where a token is valid, bool [B, L].
-        next_position: Position of the first action, int64 [B, 1].
-    """
-
-    key_values: tuple[KeyValue, ...]
-    mask: Tensor
-    next_position: Tensor
-
-    def to_outputs(self) -> dict[str, Tensor]:
-        """Return the context as named tensors; those of all layers are stacked."""
-        keys, values = zip(*self.key_values, strict=True)
-        return {
-            "context_keys": torch.stack(keys),
-            "context_values": torch.stack(values),
-            "context_mask": self.mask,
-            "next_position": self.next_position,
-        }
-
-    @classmethod
-    def from_outputs(cls, outputs: Mapping[str, Tensor]) -> Pi0Context:
-        """Undo `to_outputs`."""
-        layers = zip(outputs["context_keys"], outputs["context_values"], strict=True)
-        return cls(tuple(layers), outputs["context_mask"], outputs["next_position"])
 
 
 @register_framework("pi0")
-class Pi0VLA(AbstractVLA):
+class Pi0VLA(Pi0Reader):
     """Carries noise to actions by an expert in joint attention with the VLM.
 
     Args:
@@ -159,9 +123,6 @@ class Pi0VLA(AbstractVLA):
         clip_sample: float | None = None,
         time_conditioning: str = "token",
     ) -> None:
-        super().__init__()
-        check_choice("state_mode", state_mode, STATE_MODES)
-        check_probability("state_dropout", state_dropout)
         check_choice("time_conditioning", time_conditioning, TIME_CONDITIONINGS)
         if time_conditioning == "modulation" and state_mode != "text_bins":
             raise ConfigError(
@@ -177,6 +138,20 @@ class Pi0VLA(AbstractVLA):
         )
         if hidden_dim < 2 or hidden_dim % 2:
             raise ConfigError(f"hidden_dim must be even, got {hidden_dim}.")
+        super().__init__(
+            vlm,
+            state_dim=state_dim,
+            hidden_dim=hidden_dim,
+            state_mode=state_mode,
+            num_cameras=num_cameras,
+            num_state_tokens=num_state_tokens,
+            tokens_per_state=tokens_per_state,
+            commitment_weight=commitment_weight,
+            num_bins=num_bins,
+            state_dropout=state_dropout,
+            mlp_ratio=mlp_ratio,
+            modulates=time_conditioning == "modulation",
+        )
         self._config = {
             "framework": self.framework,
             "action_dim": action_dim,
@@ -197,36 +172,13 @@ class Pi0VLA(AbstractVLA):
             "time_conditioning": time_conditioning,
         }
         self.action_dim = action_dim
-        self.state_dim = state_dim
-        self.hidden_dim = hidden_dim
         self.flow_steps = flow_steps
-        self.state_mode = state_mode
         self.chunk_size = chunk_size
-        self.num_cameras = num_cameras
-        self.commitment_weight = commitment_weight
         self.vq_weight = vq_weight
-        self.num_bins = num_bins
-        self.state_dropout = state_dropout
         self.clip_sample = clip_sample
         self.path = FlowPath("pi0")
         self.path.times(flow_steps)
 
-        self.vlm = check_vlm(vlm)
-        self.modulates = time_conditioning == "modulation"
-        self.expert = ActionExpert(
-            vlm.attention_layout,
-            hidden_dim,
-            mlp_dim=int(mlp_ratio * hidden_dim),
-            condition_dim=hidden_dim if self.modulates else None,
-        )
-        if state_mode == "vq":
-            self.state_tokenizer = VQStateTokenizer(
-                state_dim, hidden_dim, num_state_tokens, tokens_per_state
-            )
-            self.missing_state = nn.Parameter(torch.randn(tokens_per_state, hidden_dim) * 0.02)
-        elif state_mode == "continuous":
-            self.state_projection = nn.Linear(state_dim, hidden_dim)
-            self.missing_state = nn.Parameter(torch.randn(1, hidden_dim) * 0.02)
         self.action_in = nn.Linear(action_dim, hidden_dim)
         time_width = hidden_dim if self.modulates else 2 * hidden_dim
         self.action_time = nn.Sequential(
@@ -292,28 +244,6 @@ class Pi0VLA(AbstractVLA):
         refuse_sampling(sampling)
         padding = padding_from(action_is_pad, action_mask)
         return {**observed, **self._losses(context, observed, actions, padding, generator)}
-
-    def encode_prefix(
-        self,
-        images: Tensor,
-        text: str | Sequence[str] | None = None,
-        proprioception: Tensor | None = None,
-    ) -> VLMPrefix:
-        """Run the VLM over images and prompt, once for all integration steps.
-
-        Args:
-            images: As in `forward`.
-            text: As in `forward`.
-            proprioception: With `text_bins` a part of the prompt; else it is not read.
-
-        Raises:
-            ShapeError: If a tensor has another shape than the model was built for.
-        """
-        images = check_images(images, self.num_cameras)
-        texts = as_text_list(text, len(images))
-        if self.state_mode == "text_bins":
-            texts = self._prompts(texts, proprioception)
-        return self.vlm.prefill(images, texts)
 
     def compute_loss(
         self,
@@ -419,84 +349,6 @@ class Pi0VLA(AbstractVLA):
         hidden, _ = self._run_expert(tokens, valid, context, condition)
         return self.action_out(hidden).float()
 
-    def _prompts(self, texts: list[str], proprioception: Tensor | None) -> list[str]:
-        bare = state_prompts(texts, None)
-        if proprioception is None:
-            return bare
-        state = check_proprioception(proprioception, len(texts), self.state_dim)
-        prompts = state_prompts(texts, state, self.num_bins)
-        if not self.training or not self.state_dropout:
-            return prompts
-        hidden = (torch.rand(len(texts)) < self.state_dropout).tolist()
-        return [bare[row] if hidden[row] else prompts[row] for row in range(len(texts))]
-
-    def _read_state(
-        self,
-        prefix: VLMPrefix,
-        proprioception: Tensor | None,
-        generator: torch.Generator | None,
-    ) -> tuple[Pi0Context, dict[str, Tensor]]:
-        """Put the state tokens after the prefix; return the context and what is known of it."""
-        context = Pi0Context(prefix.key_values, prefix.mask, prefix.next_positions(1))
-        seen = _mean_of_valid(prefix.features, prefix.mask).to(self.action_in.weight.dtype)
-        if self.state_mode == "text_bins":
-            return context, {"features": seen}
-        batch = len(prefix.mask)
-        tokens = self.missing_state.expand(batch, -1, -1)
-        losses: dict[str, Tensor] = {}
-        if proprioception is not None:
-            state = check_proprioception(proprioception, batch, self.state_dim)
-            state = state.to(self.action_in.weight.dtype)
-            known, losses = self._tokenize(state, generator)
-            hidden = torch.zeros(batch, 1, 1, dtype=torch.bool, device=known.device)
-            if self.training:
-                hidden = torch.rand(hidden.shape, device=known.device) < self.state_dropout
-            # Also without state dropout: every parameter then gets a gradient in every step,
-            # which distributed training asks for.
-            tokens = torch.where(hidden, tokens.to(known.dtype), known)
-        elif self.state_mode == "vq":
-            losses = dict.fromkeys(_VQ_LOSSES, tokens.new_zeros(()))
-        valid = prefix.mask.new_ones(tokens.shape[:2])
-        states, key_values = self._run_expert(tokens, valid, context)
-        context = Pi0Context(
-            key_values,
-            torch.cat([context.mask, valid], dim=1),
-            context.next_position + tokens.shape[1],
-        )
-        features = torch.cat([seen, states.mean(1)], dim=-1)
-        return context, {"features": features, **losses}
-
-    def _tokenize(
-        self, state: Tensor, generator: torch.Generator | None
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        if self.state_mode == "continuous":
-            return self.state_projection(state).unsqueeze(1), {}
-        quantized = self.state_tokenizer(state, generator)
-        commitment = self.commitment_weight * quantized.commitment_loss
-        return quantized.tokens, {
-            "vq_loss": quantized.reconstruction_loss + quantized.codebook_loss + commitment,
-            "reconstruction_loss": quantized.reconstruction_loss,
-            "codebook_loss": quantized.codebook_loss,
-            "commitment_loss": commitment,
-            "codebook_perplexity": quantized.perplexity,
-            "codebook_used": self.state_tokenizer.used_share(),
-            "codebook_revived": quantized.revived,
-        }
-
-    def _run_expert(
-        self,
-        tokens: Tensor,
-        valid: Tensor,
-        context: Pi0Context,
-        condition: Tensor | None = None,
-    ) -> tuple[Tensor, tuple[KeyValue, ...]]:
-        """Run the tokens of the next block, which come after all of the context."""
-        length, steps = context.mask.shape[1], torch.arange(tokens.shape[1], device=tokens.device)
-        blocks = torch.cat([steps.new_zeros(length), torch.ones_like(steps)])
-        mask = blockwise_mask(blocks[length:], blocks, torch.cat([context.mask, valid], dim=1))
-        positions = context.next_position + steps
-        return self.expert(tokens, positions, mask, context.key_values, condition)
-
     def _losses(
         self,
         context: Pi0Context,
@@ -515,7 +367,7 @@ class Pi0VLA(AbstractVLA):
         predicted = self.velocity(context, x, times, valid.squeeze(-1))
         error = mse_loss(predicted, self.path.velocity(chunk, noise), reduction="none")
         flow_loss = masked_mean(error, valid)
-        losses = {name: observed[name] for name in (*_VQ_LOSSES, *_MONITORED) if name in observed}
+        losses = {name: observed[name] for name in (*VQ_LOSSES, *VQ_FIGURES) if name in observed}
         # The VLM's last outputs are read by no one, but distributed training asks for a gradient
         # of every parameter in every step.
         loss = flow_loss + 0.0 * observed["features"].float().mean()
@@ -548,8 +400,3 @@ class Pi0VLA(AbstractVLA):
         if self.clip_sample is not None:
             x = x.clamp(-self.clip_sample, self.clip_sample)
         return x.squeeze(1) if self.chunk_size == 1 else x
-
-
-def _mean_of_valid(features: Tensor, mask: Tensor) -> Tensor:
-    weights = mask.unsqueeze(-1).to(features.dtype)
-    return (features * weights).sum(1) / weights.sum(1).clamp(min=1.0)
