@@ -106,12 +106,13 @@ class VirtualTime:
 
     def __init__(self):
         self.now_ns = 1_000_000_000
+        self.oversleep_ns = 100_000
 
     def monotonic_ns(self):
         return self.now_ns
 
     def sleep(self, duration_s):
-        self.now_ns += round(duration_s * 1e9) + 100_000
+        self.now_ns += round(duration_s * 1e9) + self.oversleep_ns
 
 
 @pytest.fixture
@@ -139,6 +140,18 @@ def test_overrun_skips_the_deadlines_it_missed_and_keeps_the_phase(virtual_time)
     assert rate.deadline_ns == start_ns + 60_000_000
     assert rate.sleep() == pytest.approx(1e-4)
     assert rate.deadline_ns == start_ns + 80_000_000
+
+
+def test_process_that_is_stopped_in_its_sleep_skips_deadlines_and_has_no_burst(virtual_time):
+    rate = AbsoluteRate(0.02)
+    start_ns = virtual_time.now_ns
+    virtual_time.oversleep_ns = 2_005_000_000
+    assert rate.sleep() == pytest.approx(2.005)
+    assert rate.num_missed == 100
+    assert rate.deadline_ns == start_ns + 2_020_000_000
+    virtual_time.oversleep_ns = 0
+    assert rate.sleep() == 0.0
+    assert virtual_time.now_ns == start_ns + 2_040_000_000
 
 
 @pytest.mark.parametrize("period_s", [0.0, -1.0, float("nan")])

@@ -57,6 +57,7 @@ class CommandLoop:
         last_tick: What the last tick decided.
         lateness: By how much ticks began too late, s.
         duration: How long they took, s.
+        num_missed: How many were skipped, because the loop was late.
         limited: In how many ticks each joint was kept from its target.
         has_failed: Whether the loop has died of an error.
     """
@@ -93,6 +94,7 @@ class CommandLoop:
         self.last_tick: CommandTick | None = None
         self.lateness = Measurements()
         self.duration = Measurements()
+        self.num_missed = 0
         self.limited: Counter[str] = Counter()
         self.has_failed = False
 
@@ -166,6 +168,7 @@ class CommandLoop:
         self._log(tick)
         self.last_tick = tick
         self.limited.update(tick.limited_joints)
+        self.num_missed += rate.num_elapsed - 1
         self.lateness.add(rate.lateness_s)
         self.duration.add((time.monotonic_ns() - start_ns) * 1e-9)
 

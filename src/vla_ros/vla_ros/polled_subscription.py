@@ -167,18 +167,17 @@ class AbsoluteRate:
         """Sleep until the next deadline and return how much later than it the caller woke, in s.
 
         When deadlines have already passed the call returns at once; the lateness counts from the
-        first of them.
+        first of them. It does, too, when the process was stopped in its sleep.
         """
         first_deadline_ns = self.deadline_ns + self._period_ns
         now_ns = time.monotonic_ns()
         if now_ns < first_deadline_ns:
-            self.deadline_ns = first_deadline_ns
             time.sleep((first_deadline_ns - now_ns) * 1e-9)
-        else:
-            missed = (now_ns - first_deadline_ns) // self._period_ns
-            self.num_missed += missed
-            self.deadline_ns = first_deadline_ns + missed * self._period_ns
-        return (time.monotonic_ns() - first_deadline_ns) * 1e-9
+            now_ns = max(first_deadline_ns, time.monotonic_ns())
+        missed = (now_ns - first_deadline_ns) // self._period_ns
+        self.num_missed += missed
+        self.deadline_ns = first_deadline_ns + missed * self._period_ns
+        return (now_ns - first_deadline_ns) * 1e-9
 
 
 class Periodic:

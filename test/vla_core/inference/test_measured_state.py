@@ -29,3 +29,15 @@ def test_a_refused_state_explains_why_the_last_good_one_is_old():
 
 def test_before_the_first_state_there_is_none():
     assert "no joint state was received yet" in MeasuredState(0.1).find_fault(0)
+
+
+def test_what_was_measured_up_to_a_time_is_forgotten():
+    state = MeasuredState(0.1)
+    state.put(np.zeros(2), SECOND)
+    state.forget("it may be elsewhere", SECOND)
+    state.put(np.zeros(2), SECOND - 1)
+    assert state.find_fault(SECOND) == "it may be elsewhere"
+    state.put(np.ones(2), SECOND + 1)
+    assert state.find_fault(SECOND + 1) == ""
+    state.forget("it may be elsewhere", SECOND)
+    assert state.find_fault(SECOND + 1) == ""

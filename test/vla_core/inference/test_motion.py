@@ -131,7 +131,7 @@ def test_a_plan_keeps_what_the_one_before_has_committed(made, seed):
         before = motion.plan
 
 
-@pytest.mark.parametrize("num_ticks", [1, 2, 5, 100])
+@pytest.mark.parametrize("num_ticks", [1, 2, 5, 12])
 @pytest.mark.parametrize("jerk", [None, 100.0])
 def test_late_tick_goes_on_where_the_plan_has_led(num_ticks, jerk):
     limits = {"j": JointLimits(lower=-1.0, upper=1.0, velocity=1.0, acceleration=5.0, jerk=jerk)}
@@ -148,6 +148,24 @@ def test_late_tick_goes_on_where_the_plan_has_led(num_ticks, jerk):
     motion.follow(np.full((3, 1), 0.9), np.zeros((3, 1)))
     change = np.abs(motion.plan[1][0] - velocities[index])
     assert (change <= 5.0 * 0.02 + SLACK).all()
+
+
+@pytest.mark.parametrize(
+    ("follows_plans", "num_ticks", "num_passed"),
+    [(True, 4, 3), (True, 100, None), (False, 4, 0), (False, 13, None)],
+)
+def test_a_plan_tells_for_a_while_where_the_arm_is(follows_plans, num_ticks, num_passed):
+    limits = {"j": JointLimits(lower=-1.0, upper=1.0, velocity=1.0, acceleration=5.0)}
+    motion = Motion(limits, 0.02, follows_plans=follows_plans)
+    motion.start(np.zeros(1))
+    motion.follow(np.full((3, 1), 0.9), np.zeros((3, 1)))
+    positions = motion.plan[0]
+    passed = motion.advance(num_ticks)
+    if num_passed is None:
+        assert motion.plan is None
+    else:
+        np.testing.assert_array_equal(passed, positions[:num_passed])
+        np.testing.assert_array_equal(motion.position, positions[num_passed])
 
 
 def test_limited_jerk_is_made_up_for_by_asking_earlier():

@@ -43,6 +43,11 @@ class CommandHistory:
             later = tick_ns, position
         return None
 
+    def extend(self, start_ns: int, period_ns: int, positions: NDArray[np.float64]) -> None:
+        """Take the commands of ticks that were skipped after a time, [N, A]."""
+        for tick, position in enumerate(positions, start=1):
+            self._commands.append((start_ns + tick * period_ns, position))
+
     def largest_error(self, measured: NDArray[np.float64], stamp_ns: int) -> tuple[int, float]:
         """Return which of the measured positions, [A], is farthest from its command, and how far.
 

@@ -21,11 +21,11 @@ from vla_core.inference.command_history import CommandHistory
 from vla_core.inference.command_tick import CommandMode, CommandTick
 from vla_core.inference.joint_targets import ActionReader
 from vla_core.inference.measured_state import MeasuredState
-from vla_core.inference.motion import Cut, Motion
+from vla_core.inference.motion import NO_CUT, Cut, Motion
 from vla_core.inference.motor import MotorControl
 from vla_core.inference.newest_epoch import NewestEpoch
 from vla_core.inference.step_limit import StepLimit
-from vla_core.inference.workspace import Workspace
+from vla_core.inference.workspace import find_workspace
 from vla_core.processing.contract import RobotContract
 from vla_core.processing.kinematics import limits_and_chain
 from vla_core.types import ActionChunk
@@ -34,8 +34,6 @@ __all__ = ["CommandMode", "CommandStream", "CommandTick"]
 
 # A controller may lose a message (its reader is best effort), so a stop is said more than once.
 _MIN_STOP_TICKS = 3
-
-_NO_CUT = Cut((), (), 0.0, True)
 
 
 class CommandStream:
@@ -53,7 +51,7 @@ class CommandStream:
         start_speed: Share of the velocity limits with which a motion approaches its first target.
         num_lookahead: Ticks that are planned along the chunk before the stop, at least 3: of two
             messages one may be lost.
-        commit_s: How much of a plan the next ones keep, see `Motion`.
+        commit_s, follows_plans: Those of `Motion`.
         max_tracking_error: How far any joint may be from its command before the arm is stopped,
             rad or m; it then holds until a chunk of a newer epoch arrives.
         motor: Helix's motor control, which corrects every target by the newest joint state; None
@@ -61,6 +59,7 @@ class CommandStream:
 
     Attributes:
         max_tracking_error: As given; may be changed at any time.
+        mode: What the arm was doing in the last tick.
         measured: The newest joint state.
 
     Raises:
@@ -79,6 +78,7 @@ class CommandStream:
         start_speed: float = 0.5,
         num_lookahead: int = 3,
         commit_s: float = 0.0,
+        follows_plans: bool = True,
         max_tracking_error: float = 0.5,
         motor: MotorControl | None = None,
     ) -> None:
@@ -94,15 +94,16 @@ class CommandStream:
         self._start_speed = start_speed
         self._is_strict = contract.safety.limit_mode == "strict"
         limits, chain = limits_and_chain(contract, urdf)
-        workspace = None
-        if contract.workspace is not None and chain is not None:
-            workspace = Workspace(contract.workspace, chain, limits)
+        workspace = find_workspace(contract.workspace, limits, chain)
         self._motor = motor
         self._reader = ActionReader(contract, limits, chain, workspace)
-        self._motion = Motion(limits, contract.command.dt_s, workspace, commit_s=commit_s)
+        dt_s = contract.command.dt_s
+        self._motion = Motion(
+            limits, dt_s, workspace, commit_s=commit_s, follows_plans=follows_plans
+        )
         # A stop begins after what is committed, so its cause is looked for a little ahead.
-        num_ahead = max(0, self._motion.num_committed - 1)
-        self._outlook_ns = num_ahead * round(contract.command.dt_s * 1e9)
+        self._period_ns = round(dt_s * 1e9)
+        self._outlook_ns = max(0, self._motion.num_committed - 1) * self._period_ns
         self._lead_ns = round(self._motion.lead_s * 1e9)
         self._step_limit = StepLimit(contract)
         self._sampler = ChunkSampler(
@@ -120,7 +121,7 @@ class CommandStream:
             lead_s=self._motion.lead_s,
             num_ticks=max(1, num_lookahead - self._motion.num_committed),
         )
-        self._mode, self._reason = CommandMode.WAITING, ""
+        self.mode, self._reason = CommandMode.WAITING, ""
         self._epoch = NewestEpoch(contract.action.max_age_s)
         self._refusal = self._blocked_reason = ""
         self._no_chunk_reason = "no action chunk was received yet"
@@ -131,16 +132,11 @@ class CommandStream:
         self._num_stop_ticks = 0
         # Long enough for the command that was in force when the oldest usable state was measured.
         remembered_s = max(contract.state.max_age_s, contract.action.max_age_s)
-        self._history = CommandHistory(remembered_s, contract.command.dt_s)
+        self._history = CommandHistory(remembered_s, dt_s)
 
     def set_blend(self, blend_s: float) -> None:
         """Change the duration of the fade from one chunk to the next; allowed at any time."""
         self._sampler.blend_s = blend_s
-
-    @property
-    def mode(self) -> CommandMode:
-        """What the arm was doing in the last tick."""
-        return self._mode
 
     @property
     def has_chunk(self) -> bool:
@@ -246,8 +242,8 @@ class CommandStream:
 
         Args:
             now_ns: Time of this tick.
-            num_elapsed: Ticks since the last call, more than 1 after the caller was late: the arm
-                has meanwhile followed the plan.
+            num_elapsed: Ticks since the last call, more than 1 after the caller was late. After a
+                long pause the arm goes on from where it is measured then.
             stop_reason: Why the arm must not move, whatever the policy wants; empty if it may.
                 Afterwards only chunks that arrive later are followed.
             is_emergency: Whether that stop begins at once, whatever is committed.
@@ -255,13 +251,13 @@ class CommandStream:
             leader: Positions of somebody who has priority over the policy, [A]. After the last
                 ones the arm stops until a chunk arrives.
         """
-        self._motion.advance(num_elapsed)
+        self._advance(now_ns, num_elapsed)
         self._note_leader(leader is not None)
         self._check_tracking()
         if stop_reason:
             self._forget_chunks("waiting for a new chunk after a stop")
         self._target = None
-        cut, jump = _NO_CUT, 0.0
+        cut, jump = NO_CUT, 0.0
         fault = stop_reason or self._find_fault(now_ns + self._outlook_ns) or hold_reason
         if not fault:
             jump = self._sampler.switch_jump if self._is_new_chunk else 0.0
@@ -278,6 +274,16 @@ class CommandStream:
         if self._motion.plan is not None and self._motion.position is not None:
             self._history.append(now_ns, self._motion.position)
         return self._report(now_ns, cut, jump)
+
+    def _advance(self, now_ns: int, num_elapsed: int) -> None:
+        """Go to where the arm is by now, and into a hold if that is not known any more."""
+        if self._motion.plan is None:
+            return
+        last_ns = now_ns - num_elapsed * self._period_ns
+        self._history.extend(last_ns, self._period_ns, self._motion.advance(num_elapsed))
+        if self._motion.plan is None:
+            self.mode = CommandMode.HOLDING
+            self.measured.forget("no joint state came since the ticks have paused", last_ns)
 
     def _note_leader(self, is_led: bool) -> None:
         """Begin or end to follow somebody who has priority over the policy."""
@@ -308,7 +314,7 @@ class CommandStream:
 
     def _check_tracking(self) -> None:
         measured = self.measured.positions
-        if self._mode is not CommandMode.EXECUTING or measured is None or self._blocked_reason:
+        if self.mode is not CommandMode.EXECUTING or measured is None or self._blocked_reason:
             return
         worst, error = self._history.largest_error(measured, self.measured.stamp_ns)
         if error > self.max_tracking_error:
@@ -325,7 +331,7 @@ class CommandStream:
         """
         if chunk.kind == "joint_position" and not self._sampler.expired(now_ns):
             return None
-        if self._mode in (CommandMode.EXECUTING, CommandMode.STOPPING):
+        if self.mode in (CommandMode.EXECUTING, CommandMode.STOPPING):
             commanded = self._history.at(chunk.stamp_ns)
             return commanded if commanded is not None else self._motion.position
         if self.measured.positions is None:
@@ -335,23 +341,20 @@ class CommandStream:
     def _block(self, reason: str) -> None:
         self._blocked_reason = f"{reason}; give a new instruction to go on"
 
-    def _start_from_measured(self) -> None:
-        assert self.measured.positions is not None
-        self._motion.start(self.measured.positions)
-        self._targets.start(self.measured.positions)
-        self._history.clear()
-        self._is_starting = True
-
     def _follow(self, now_ns: int, leader: NDArray[np.float64] | None) -> Cut:
-        if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
-            self._start_from_measured()
-        assert self.measured.positions is not None
+        measured = self.measured.positions
+        assert measured is not None
+        if self.mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
+            self._motion.start(measured)
+            self._targets.start(measured)
+            self._history.clear()
+            self._is_starting = True
         if leader is None:
-            targets, velocities = self._targets.of_chunk(self.measured.positions, now_ns)
+            targets, velocities = self._targets.of_chunk(measured, now_ns)
         else:
             targets, velocities = self._targets.of_leader(leader)
         self._target = targets[0].copy()
-        far = self._step_limit.keep(targets, velocities, self.measured.positions)
+        far = self._step_limit.keep(targets, velocities, measured)
         cut = self._motion.follow(
             targets, velocities, speed=self._start_speed if self._is_starting else 1.0
         )
@@ -361,33 +364,30 @@ class CommandStream:
         if self._is_strict and cut.workspace_m:
             self._block(f"the tool would leave the workspace by {cut.workspace_m:.3f} m")
         self._num_stop_ticks = 0
-        self._mode, self._reason = CommandMode.EXECUTING, self._refusal
+        self.mode, self._reason = CommandMode.EXECUTING, self._refusal
         return cut.enlarged(far) if far else cut
 
     def _stop_or_stay(self, fault: str, *, at_once: bool) -> Cut:
-        if self._mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
+        if self.mode is not CommandMode.STOPPING:
             self._reason = fault
-            return _NO_CUT
-        if self._mode is CommandMode.EXECUTING:
-            self._reason = fault
+        if self.mode not in (CommandMode.EXECUTING, CommandMode.STOPPING):
+            return NO_CUT
         if self._motion.is_at_rest and self._num_stop_ticks >= _MIN_STOP_TICKS:
-            self._mode = CommandMode.HOLDING
+            self.mode = CommandMode.HOLDING
             self._motion.rest()
-            return _NO_CUT
-        self._mode = CommandMode.STOPPING
+            return NO_CUT
+        self.mode = CommandMode.STOPPING
         self._num_stop_ticks += 1
         return Cut((), (), self._motion.stop(at_once=at_once), False)
 
     def _report(self, now_ns: int, cut: Cut, jump: float) -> CommandTick:
-        motion = self._motion
-        is_moving = motion.plan is not None
-        is_following = self._target is not None
+        motion, is_following = self._motion, self._target is not None
         return CommandTick(
-            mode=self._mode,
+            mode=self.mode,
             reason=self._reason,
             plan=motion.plan,
-            position=motion.position if is_moving else None,
-            velocity=motion.velocity if is_moving else None,
+            position=None if motion.plan is None else motion.position,
+            velocity=None if motion.plan is None else motion.velocity,
             target=self._target,
             limited_joints=cut.limited_joints,
             joint_cuts=cut.joint_cuts,

@@ -23,20 +23,29 @@ class MeasuredState:
     def __init__(self, max_age_s: float) -> None:
         self._max_age_s = max_age_s
         self._refusal = ""
+        self._until_ns = 0
         self.positions: NDArray[np.float64] | None = None
         self.stamp_ns = 0
 
     def put(self, positions: NDArray[np.float64], stamp_ns: int) -> None:
         """Take the newest positions, finite, [A], and the time of their measurement."""
-        self.positions, self.stamp_ns, self._refusal = positions, stamp_ns, ""
+        if stamp_ns > self._until_ns:
+            self.positions, self.stamp_ns, self._refusal = positions, stamp_ns, ""
 
     def refuse(self, reason: str) -> None:
         """Note that a joint state could not be used; the last good one goes on getting older."""
         self._refusal = reason
 
-    def forget(self, reason: str) -> None:
-        """Begin anew, as before the first joint state; the reason stands until one comes."""
-        self.positions, self._refusal = None, reason
+    def forget(self, reason: str, until_ns: int | None = None) -> None:
+        """Begin anew, as before the first joint state; the reason stands until one comes.
+
+        Args:
+            reason: Why, for a human.
+            until_ns: Time up to which measurements do not count; None: those that were taken.
+        """
+        self._until_ns = until_ns or 0
+        if until_ns is None or self.stamp_ns <= until_ns:
+            self.positions, self._refusal = None, reason
 
     def age_s(self, now_ns: int) -> float:
         """Return the age of the positions, infinite before the first."""

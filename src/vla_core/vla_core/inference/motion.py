@@ -29,6 +29,7 @@ COMMIT_S = 0.04
 """How much of a plan the next ones keep where a trajectory controller follows them, s."""
 
 _LONGEST_MEAN_S = 1.0
+_LONGEST_PAUSE_S = 0.25
 
 _Rows = NDArray[np.float64]
 
@@ -56,6 +57,9 @@ class Cut(NamedTuple):
         return self._replace(limited_joints=tuple(cuts), joint_cuts=tuple(cuts.values()))
 
 
+NO_CUT = Cut((), (), 0.0, True)
+
+
 class Motion:
     """Where the commands are and what was promised.
 
@@ -65,6 +69,8 @@ class Motion:
         workspace: Box for the tool; None: any.
         commit_s: How much of a plan the next ones keep, at least two ticks; 0: nothing. Of two
             plans one may then be lost and the other late by a tick.
+        follows_plans: Whether the arm goes on along a plan while there are no ticks; else it is
+            taken to have stayed at the command of the next tick.
 
     Raises:
         ConfigError: A jerk limit is so low that stopping would take too long.
@@ -86,7 +92,10 @@ class Motion:
         workspace: Workspace | None = None,
         *,
         commit_s: float = 0.0,
+        follows_plans: bool = True,
     ) -> None:
+        self._follows_plans = follows_plans
+        self._longest_pause = round(_LONGEST_PAUSE_S / dt_s)
         self.limiter = CommandLimiter(limits, dt_s)
         self._workspace = workspace
         self._num_mean = _num_mean(limits, dt_s)
@@ -112,14 +121,26 @@ class Motion:
         self._track = np.zeros((2, self._num_kept, len(position)))
         self._track[0] = position
 
-    def advance(self, num_ticks: int) -> None:
-        """Move to the state that the plan promised for so many ticks after its own."""
+    def advance(self, num_ticks: int) -> _Rows:
+        """Move to where the arm is so many ticks later, as far as the plan tells.
+
+        After a long pause it does not: there is no plan any more, and the motion has ended.
+
+        Returns:
+            The positions that were in force in the ticks between, [N, A].
+        """
         if self.plan is None:
-            return
-        num = min(num_ticks, self.plan.shape[1])
+            return np.zeros((0, len(self.velocity)))
+        num_promised = self.plan.shape[1] if self._follows_plans else 1
+        if num_ticks > max(num_promised, self._longest_pause):
+            self.rest()
+            return np.zeros((0, len(self.velocity)))
+        num = min(num_ticks, num_promised)
+        passed: _Rows = self.plan[0, : num - 1]
         self.position, self.velocity = self.plan[:, num - 1]
         self.plan = _after(self.plan, num, 1)
         self._track = _after(self._track, num, self._num_kept)
+        return passed
 
     def follow(self, targets: _Rows, velocities: _Rows, *, speed: float = 1.0) -> Cut:
         """Plan a few ticks along targets and then a stop.

@@ -99,3 +99,12 @@ class Workspace:
         )
         pulled[np.ix_(steps, self._columns)] = solution.positions
         return pulled, cut_m
+
+
+def find_workspace(
+    box: WorkspaceContract | None,
+    limits: Mapping[str, JointLimits],
+    chain: KinematicChain | None,
+) -> Workspace | None:
+    """Return what keeps the tool inside a box; None where there is no box, or no tool."""
+    return None if box is None or chain is None else Workspace(box, chain, limits)

@@ -129,6 +129,7 @@ class CommandNode(ManagedNode[CommandParameters]):
                 start_speed=self.parameters.start_speed,
                 num_lookahead=max(num_lookahead, self.parameters.num_lookahead),
                 commit_s=max((output.commit_s for output in self._outputs), default=0.0),
+                follows_plans=any(output.follows_plans for output in self._outputs),
                 # A previewed command is followed by nobody.
                 max_tracking_error=math.inf if is_preview else self.parameters.max_tracking_error,
             )

@@ -64,10 +64,12 @@ class CommandOutput(abc.ABC):
         columns: Their columns in a command.
         lookahead_s: How far a plan must follow the chunk before its stop tail.
         commit_s: How much of a plan the next ones must keep.
+        follows_plans: Whether the other side follows a plan to its end when no other comes.
     """
 
     lookahead_s = 0.0
     commit_s = 0.0
+    follows_plans = False
 
     def __init__(
         self, node: Node, target: str, joints: Sequence[str], every_joint: Sequence[str]

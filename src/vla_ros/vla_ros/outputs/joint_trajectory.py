@@ -42,6 +42,7 @@ class TrajectoryOutput(CommandOutput):
     """
 
     commit_s = COMMIT_S
+    follows_plans = True
 
     def __init__(
         self,
