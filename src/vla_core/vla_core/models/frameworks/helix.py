@@ -24,39 +24,30 @@ its widths being ours.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from vla_core.errors import CheckpointError, ConfigError, ShapeError
+from vla_core.errors import ConfigError, ShapeError
 from vla_core.models.action_heads.base import as_chunk, as_validity, masked_mean
 from vla_core.models.action_heads.mlp import LOSSES
 from vla_core.models.encoders.vision import AbstractVisionEncoder
 from vla_core.models.frameworks.base import AbstractVLA
-from vla_core.models.frameworks.helix_tiers import (
-    HelixMotorControl,
-    HelixPlanner,
-    HelixPolicy,
-    HelixTier,
+from vla_core.models.frameworks.helix_parts import (
+    TIERS,
+    build_motor_control,
+    build_planner,
+    build_policy,
+    load_tier,
 )
 from vla_core.models.frameworks.observations import padding_from
 from vla_core.models.frameworks.registry import register_framework
 from vla_core.models.frameworks.vlm_tokens import encode_observation
 from vla_core.models.keywords import check_choice, check_probability, check_sizes
 from vla_core.models.vlm.base import AbstractVLM, VLMOutput
-from vla_core.models.vlm.registry import vlm_from_config
-from vla_core.models.weights import (
-    CONFIG_NAME,
-    WEIGHTS_NAME,
-    building_from,
-    load_tensors,
-    read_config,
-    read_part_tensors,
-)
 
-TIERS = ("planner", "policy", "motor_control")
+__all__ = ["TIERS", "HelixVLA"]
 
 
 @register_framework("helix")
@@ -91,6 +82,7 @@ class HelixVLA(AbstractVLA):
     """
 
     looks_beside_vlm = True
+    load_tier = staticmethod(load_tier)
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "seed": {},
         "reference": {
@@ -164,10 +156,10 @@ class HelixVLA(AbstractVLA):
         self.loss = loss
         self.plan_weight = plan_weight
         self.smoothing_weight = smoothing_weight
-        self.planner = _build_planner(self._config, vlm)
-        self.policy = _build_policy({**self._config, "vision_encoder": vision_encoder})
+        self.planner = build_planner(self._config, vlm)
+        self.policy = build_policy({**self._config, "vision_encoder": vision_encoder})
         self._config["vision_encoder"] = self.policy.vision.get_config()
-        self.motor_control = _build_motor_control(self._config)
+        self.motor_control = build_motor_control(self._config)
         # Reads from the plan alone what follows; used by the plan loss only.
         self.plan_decoder = nn.Linear(plan_dim, plan_horizon * action_dim) if plan_weight else None
         if freeze_vlm:
@@ -376,40 +368,6 @@ class HelixVLA(AbstractVLA):
         frozen = self.vlm.is_frozen
         return {**self._config, "freeze_vlm": frozen, "vlm": self.vlm.get_config()}
 
-    @staticmethod
-    def load_tier(path: str | Path, tier: str) -> HelixTier:
-        """Load one tier out of a whole policy's folder, in eval mode; every weight must fit.
-
-        The weights of the other tiers are not read.
-
-        Args:
-            path: A folder that `save_pretrained` wrote.
-            tier: `planner`, `policy` or `motor_control`.
-
-        Raises:
-            ConfigError: If there is no such tier.
-            CheckpointError: If a file is missing or damaged, holds another framework, or does not
-                fit.
-        """
-        check_choice("tier", tier, TIERS)
-        folder = Path(path)
-        config = read_config(folder / CONFIG_NAME)
-        if config.get("framework") != HelixVLA.framework:
-            raise CheckpointError(
-                f"{folder / CONFIG_NAME} is of framework {config.get('framework')!r}, not 'helix'."
-            )
-        module: HelixTier
-        with building_from(folder / CONFIG_NAME):
-            if tier == "planner":
-                module = _build_planner(config, vlm_from_config(config["vlm"]))
-            elif tier == "policy":
-                module = _build_policy(config)
-            else:
-                module = _build_motor_control(config)
-        tensors = read_part_tensors(folder / WEIGHTS_NAME, f"{tier}.")
-        load_tensors(module, tensors, folder / WEIGHTS_NAME)
-        return module.eval()
-
     def _observation_of_plan(
         self,
         images: Tensor | None,
@@ -461,28 +419,3 @@ class HelixVLA(AbstractVLA):
 
     def _regression(self, predicted: Tensor, target: Tensor, valid: Tensor) -> Tensor:
         return masked_mean(LOSSES[self.loss](predicted, target, reduction="none"), valid)
-
-
-def _build_planner(config: Mapping[str, Any], vlm: AbstractVLM) -> HelixPlanner:
-    return HelixPlanner(vlm, config["plan_dim"], config["num_cameras"])
-
-
-def _build_policy(config: Mapping[str, Any]) -> HelixPolicy:
-    names = ("action_dim", "state_dim", "plan_dim", "plan_horizon", "hidden_dim", "depth")
-    more = ("num_heads", "num_cameras", "plan_max_age", "dropout")
-    # Checkpoints of the time when there was no choice name neither the eyes nor the dropout.
-    return HelixPolicy(
-        **{name: config[name] for name in (*names, *more)},
-        state_dropout=config.get("state_dropout", 0.0),
-        vision_encoder=config.get("vision_encoder"),
-    )
-
-
-def _build_motor_control(config: Mapping[str, Any]) -> HelixMotorControl:
-    return HelixMotorControl(
-        config["action_dim"],
-        config["state_dim"],
-        config["plan_horizon"],
-        config["motor_dim"],
-        state_noise=config.get("motor_state_noise", 0.0),
-    )
