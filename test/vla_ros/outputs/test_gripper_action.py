@@ -138,3 +138,42 @@ def test_a_server_of_the_other_kind_is_named(other_process, drive, spin_until):
 
     spin_until(blocked, "the other kind")
     gripper.destroy()
+
+
+def test_a_goal_that_nobody_answers_is_reported(other_process, drive, spin_until, monkeypatch):
+    from vla_ros.outputs import action_goals
+
+    monkeypatch.setattr(action_goals, "_ANSWER_S", 0.1)
+    # Nobody spins its node.
+    gripper = Gripper(other_process, actions.GripperCommand)
+    output, command = drive("gripper_command")
+    command(*([0.02] * 20))
+
+    def find_problems():
+        output.poll()
+        return output.problems()
+
+    assert spin_until(find_problems, "the problem") == (
+        "gripper/cmd has not answered a goal for 0.1 s",
+    )
+    gripper.destroy()
+
+
+def test_the_successor_of_a_server_that_was_killed_gets_the_goal(
+    other_process, start, drive, spin, spin_until
+):
+    """For a while the killed one seems to be there, as this one, whose node nobody spins."""
+    killed = Gripper(other_process, actions.GripperCommand)
+    output, command = drive("gripper_command")
+    command(*([0.02] * 20))
+    successor = start("gripper_command")
+
+    def has_goal():
+        output.poll()
+        command(0.02)
+        return successor.goals
+
+    (goal,) = spin_until(has_goal, "the goal again")
+    assert goal.position == 0.02
+    spin(20)
+    killed.destroy()

@@ -60,3 +60,17 @@ def test_a_ramp_from_open_to_closed_is_one_goal():
     ramp = [0.04 - 0.001 * tick for tick in range(41)]
     sent = run(make_goals("binary"), [*([0.04] * 20), *ramp, *([0.0] * 20)])
     assert [goal for _, goal in sent] == [0.04, 0.0]
+
+
+@pytest.mark.parametrize("mode", ["binary", "continuous"])
+def test_a_goal_that_is_forgotten_comes_again_once(mode):
+    goals = make_goals(mode)
+    decided = []
+    for tick in range(80):
+        if tick == 40:
+            goals.forget()
+        decided.append(goals.decide(0.04, tick * TICK_NS))
+    assert [(tick, goal) for tick, goal in enumerate(decided) if goal is not None] == [
+        (13, 0.04),
+        (40, 0.04),
+    ]

@@ -7,6 +7,7 @@ action costs the loop more than an assignment.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ _ENDS = {
     GoalStatus.STATUS_CANCELED: "was cancelled by somebody else",
     GoalStatus.STATUS_ABORTED: "was aborted",
 }
+_ANSWER_S = 1.0
 
 
 class ActionGoals:
@@ -53,6 +55,8 @@ class ActionGoals:
         self._guard = node.create_guard_condition(self._send_newest)
         self._newest: Any = None
         self._sequence = 0
+        self._unanswered_since_s: float | None = None
+        self._num_servers = 0
         self._blocker = self._find_blocker()
 
     def send(self, goal: Any) -> None:
@@ -60,9 +64,20 @@ class ActionGoals:
         self._newest = goal
         self._guard.trigger()
 
-    def poll(self) -> None:
-        """Look whether the server is there; in the executor's thread."""
+    def poll(self) -> bool:
+        """Look whether the server is there and answers; in the executor's thread.
+
+        Returns:
+            Whether one has come that may know no goal. One that was killed is still counted for a
+            while; its successor is one more.
+        """
         self._blocker = self._find_blocker()
+        since_s = self._unanswered_since_s
+        if since_s is not None and time.monotonic() - since_s > _ANSWER_S:
+            self._report(f"{self._name} has not answered a goal for {_ANSWER_S:g} s")
+        status = f"{self._node.resolve_topic_name(self._name)}/_action/status"
+        before, self._num_servers = self._num_servers, self._node.count_publishers(status)
+        return self._num_servers > before
 
     @property
     def blocker(self) -> str:
@@ -94,10 +109,13 @@ class ActionGoals:
             return
         self._sequence += 1
         sequence = self._sequence
+        self._unanswered_since_s = time.monotonic()
         future = self._client.send_goal_async(goal)
         future.add_done_callback(lambda done: self._on_response(done.result(), sequence))
 
     def _on_response(self, handle: Any, sequence: int) -> None:
+        if sequence == self._sequence:
+            self._unanswered_since_s = None
         if not handle.accepted:
             self._report(f"{self._name} has rejected a goal; its own log tells why")
             return

@@ -65,8 +65,9 @@ class GripperActionOutput(CommandOutput):
         return goal
 
     def poll(self) -> None:
-        """Look after the server."""
-        self._goals.poll()
+        """Look after the server; one that has just come gets the last goal, too."""
+        if self._goals.poll():
+            self._decision.forget()
 
     def blocker(self) -> str:
         """Return that the server is not there."""

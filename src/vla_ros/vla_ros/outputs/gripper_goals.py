@@ -25,8 +25,13 @@ class GripperGoals:
         self._travel = abs(gripper.open - gripper.closed)
         self._goal: float | None = None
         self._goal_ns: int | None = None
+        self._is_forgotten = False
         self._position: float | None = None
         self._still_since_ns = 0
+
+    def forget(self) -> None:
+        """Have a goal come again even if it is the last one; from any thread."""
+        self._is_forgotten = True
 
     def decide(self, position: float, now_ns: int) -> float | None:
         """Return a new goal, or None if the last one stands.
@@ -43,8 +48,9 @@ class GripperGoals:
         if now_ns - self._goal_ns < _MIN_INTERVAL_NS:
             return None
         wanted = self._wanted(position, now_ns)
-        if wanted is None or wanted == self._goal:
+        if wanted is None or (wanted == self._goal and not self._is_forgotten):
             return None
+        self._is_forgotten = False
         self._goal, self._goal_ns = wanted, now_ns
         return wanted
 
