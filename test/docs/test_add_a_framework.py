@@ -85,7 +85,7 @@ def test_the_command_on_the_page_passes(tree):
 
 
 def test_the_other_frameworks_stay_as_they_are(tree):
-    place = "test/vla_core/test_seed_snippets.py"
+    place = "test/vla_core/seed_snippets/test_common_interface.py"
     selection = ("-k", "each_is_run_here", place)
     result = run_python(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", *selection)
     assert result.returncode == 0, result.stdout + result.stderr
