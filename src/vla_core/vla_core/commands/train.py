@@ -51,6 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vla_core.errors import ConfigError
+    from vla_core.training.accelerator import leave_processes
     from vla_core.training.recipe import load_recipe
     from vla_core.training.run_folder import RunFolder
     from vla_core.training.trainer import Trainer
@@ -75,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         trainer.start_over()
     result = trainer.run()
+    leave_processes()
     if not result.is_complete:
         count = trainer.num_processes
         several = f"accelerate launch --multi_gpu --num_processes {count} -m vla_core.cli"

@@ -19,7 +19,7 @@ from accelerate.utils import (
     gather_object,
     parse_flag_from_env,
 )
-from torch import Tensor
+from torch import Tensor, distributed
 
 from vla_core.errors import ConfigError
 from vla_core.inference.policy import find_device
@@ -92,6 +92,12 @@ def sum_over_processes(accelerator: Accelerator, figures: dict[str, float]) -> d
 def from_all_processes(accelerator: Accelerator, value: Value) -> list[Value]:
     """Return the value of every process, by its index."""
     return gather_object([value]) if accelerator.num_processes > 1 else [value]
+
+
+def leave_processes() -> None:
+    """Leave the other processes at the end of a run, as NCCL wants it."""
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _refuse(kind: DistributedType) -> NoReturn:
