@@ -385,10 +385,11 @@ def test_diagnostics_name_the_emergency_stop_and_measure_the_loop(
     found = wait_until(told, "the diagnostics")
     assert "emergency stop" in found["command_node: interlocks"].message
     keys = {value.key for value in found["command_node: loop"].values}
-    assert {"rate [Hz]", "lateness p99 [ms]"} <= keys
+    assert {"rate [Hz]", "lateness p99 [ms]", "missed ticks"} <= keys
     command = {value.key: value.value for value in found["command_node: command"].values}
     assert command["mode"] == "waiting"
     assert float(command["joint state age [s]"]) < 1.0
     assert set(found) == {
-        f"command_node: {name}" for name in ("loop", "command", "limits", "outputs", "interlocks")
+        f"command_node: {name}"
+        for name in ("loop", "command", "joint states", "limits", "outputs", "interlocks")
     }

@@ -44,6 +44,7 @@ class CommandDiagnostics:
         self._num_missed = 0
         diagnostics.add("loop", self._report_loop)
         diagnostics.add("command", self._report_command)
+        diagnostics.add("joint states", self._report_joint_states)
         diagnostics.add("limits", self._report_limits)
         diagnostics.add("outputs", self._report_outputs)
         diagnostics.add("interlocks", self._report_interlocks)
@@ -91,6 +92,10 @@ class CommandDiagnostics:
             text = f"{num_policies} nodes publish action_chunk"
             return DiagnosticReport(_WARN, text, values)
         return DiagnosticReport(_WARN if tick.reason else _OK, tick.reason or "executing", values)
+
+    def _report_joint_states(self) -> DiagnosticReport:
+        rivals = self._inputs.describe_rivals()
+        return DiagnosticReport(_WARN if rivals else _OK, rivals or "no problem")
 
     def _report_limits(self) -> DiagnosticReport:
         # The loop goes on counting meanwhile; what it counts in this moment may be lost.

@@ -85,6 +85,10 @@ class CommandInputs:
         """How many nodes publish chunks now."""
         return self._chunks.num_publishers
 
+    def describe_rivals(self) -> str:
+        """Return which joints several nodes publish, and who may; '' if none; asks the graph."""
+        return self._states.describe_rivals()
+
     def poll(self, stream: CommandStream, now_ns: int, monotonic_ns: int) -> None:
         """Take what has arrived.
 

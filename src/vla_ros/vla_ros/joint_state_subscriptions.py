@@ -9,6 +9,8 @@ from sensor_msgs.msg import JointState
 
 from vla_core.processing.contract import StateContract
 from vla_core.processing.messages import prefix_joints
+from vla_core.processing.value_checks import quoted
+from vla_ros.joint_rivals import JointRivals
 from vla_ros.polled_subscription import PolledSubscription
 
 
@@ -27,14 +29,29 @@ class JointStateSubscriptions:
             for topic in state.topics
         }
         self._prefixes = {topic: state.prefixes.get(topic, "") for topic in state.topics}
+        self._rivals = JointRivals(state.joints)
 
     def take_all(self) -> list[JointState]:
         """Return all waiting messages, topic after topic, each from the oldest to the newest."""
-        return [
-            prefix_joints(message, self._prefixes[topic])
-            for topic, subscription in self._subscriptions.items()
-            for message in subscription.take_all()
-        ]
+        messages = []
+        for topic, subscription in self._subscriptions.items():
+            while (taken := subscription.take_next_with_info()) is not None:
+                message = prefix_joints(taken[0], self._prefixes[topic])
+                self._rivals.hear(topic, message.name, taken[1])
+                messages.append(message)
+        return messages
+
+    def describe_rivals(self) -> str:
+        """Return which joints several nodes publish, and who may; '' if none; asks the graph."""
+        joints = self._rivals.find()
+        if not joints:
+            return ""
+        nodes = "; ".join(
+            f"{', '.join(names)} on {subscription.topic}"
+            for subscription in self._subscriptions.values()
+            if (names := subscription.publisher_names())
+        )
+        return f"more than one of these nodes publishes {quoted(joints)}: {nodes}"
 
     def num_publishers(self, topic: str) -> int:
         """Return how many publishers one of the contract's topics has now."""

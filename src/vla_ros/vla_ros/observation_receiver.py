@@ -146,9 +146,13 @@ class ObservationReceiver:
         return replace(observed, reason=f"{observed.reason} {self._crowds}.")
 
     def describe_crowds(self) -> str:
-        """Return who publishes a topic that should have one publisher: all but joint states."""
+        """Return who publishes what should have one publisher: a camera, an input, a joint."""
         sources = (*self._images.values(), *self._inputs.values())
-        return "; ".join(crowd for source in sources if (crowd := source.describe_crowd()))
+        crowds = (
+            *(source.describe_crowd() for source in sources),
+            self._joint_states.describe_rivals(),
+        )
+        return "; ".join(crowd for crowd in crowds if crowd)
 
     def destroy(self) -> None:
         """Unsubscribe; the object must not be used afterwards."""

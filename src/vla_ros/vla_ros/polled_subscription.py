@@ -90,11 +90,15 @@ class PolledSubscription(Generic[MessageT]):
         """Return which nodes publish the topic if more than one does, else ''; asks the graph."""
         if self.num_publishers < 2:
             return ""
-        names = sorted(
+        names = ", ".join(self.publisher_names())
+        return f"{self.num_publishers} nodes publish {self.topic}: {names}"
+
+    def publisher_names(self) -> list[str]:
+        """Return which nodes publish the topic, sorted; asks the graph."""
+        return sorted(
             f"{info.node_namespace.rstrip('/')}/{info.node_name}"
             for info in self._node.get_publishers_info_by_topic(self.topic)
         )
-        return f"{self.num_publishers} nodes publish {self.topic}: {', '.join(names)}"
 
     def take(self) -> MessageT | None:
         """Return the newest waiting message, dropping older ones, or None when none waits."""

@@ -133,3 +133,26 @@ def test_a_second_node_publishes_a_camera(arm):
     arm.assert_diagnosed(OBSERVATIONS, "2 nodes publish /wrist_camera/image_raw: /")
     node.destroy_publisher(second)
     arm.assert_goes_on()
+
+
+def test_a_second_node_publishes_the_joints(arm):
+    from sensor_msgs.msg import JointState
+
+    from vla_ros.conversions import sensor_publisher_qos
+
+    node = arm.listener.node
+    second = node.create_publisher(JointState, "joint_states", sensor_publisher_qos())
+
+    def publish_twice(source, message):
+        if source == "joints":
+            second.publish(message)
+        return message
+
+    arm.robot.spoil = publish_twice
+    rivals = "more than one of these nodes publishes 'joint_1', "
+    for report in (OBSERVATIONS, "command_node: joint states"):
+        arm.assert_diagnosed(report, rivals)
+        arm.assert_diagnosed(report, ": /listener, /listener on /joint_states")
+    arm.robot.spoil = lambda source, message: message
+    node.destroy_publisher(second)
+    arm.assert_goes_on()
