@@ -2,6 +2,8 @@
 """Messages as rosbags reads them and as rclpy delivers them."""
 
 import array
+import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,3 +59,14 @@ class _LiveMessages:
 def messages(request):
     """Messages of both kinds that the decoders must read alike."""
     return _BagMessages() if request.param == "bag" else _LiveMessages()
+
+
+@pytest.fixture(scope="session")
+def observed():
+    """Return the module ``observed.py`` beside this file: a robot as the buffer hears it."""
+    specification = importlib.util.spec_from_file_location(
+        "test_observed", Path(__file__).with_name("observed.py")
+    )
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
