@@ -26,6 +26,33 @@ def test_every_field_has_a_comment(path):
     assert uncommented_fields(path.read_text()) == []
 
 
+def named_fields(text):
+    """Return the fields whose values a viewer names: by the constants of the type before them."""
+    fields, constants_of = [], None
+    for line in text.splitlines():
+        type_name, _, rest = line.partition("#")[0].strip().partition(" ")
+        if "=" in rest:
+            constants_of = type_name
+        elif rest:
+            if type_name == constants_of:
+                fields.append(rest)
+            constants_of = None
+    return fields
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("msg/ActionChunk.msg", ["kind"]),
+        ("msg/CommandStatus.msg", ["mode", "source"]),
+        ("msg/PolicyStatus.msg", ["state"]),
+        ("action/ExecuteInstruction.action", ["outcome"]),
+    ],
+)
+def test_constants_are_just_before_the_field_that_has_them(path, fields):
+    assert named_fields((PACKAGE / path).read_text()) == fields
+
+
 @pytest.mark.parametrize(
     ("text", "fields"),
     [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Foxglove layout shows topics, fields and joints that are there."""
+"""The Foxglove layouts show topics, fields and joints that are there, under a title."""
 
 import json
 import re
@@ -12,8 +12,11 @@ from vla_msgs.msg import CommandStatus, PolicyStatus
 from vla_core.processing.contract import load_contract
 
 CONTRACT = load_contract("sim")
-PATH = Path(__file__).resolve().parents[2] / "config/foxglove/sim.json"
-LAYOUT = json.loads(PATH.read_text(encoding="utf-8"))
+FOLDER = Path(__file__).resolve().parents[2] / "config/foxglove"
+LAYOUTS = {
+    path.name: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")
+}
+LAYOUT = LAYOUTS["sim.json"]
 PANELS = LAYOUT["configById"]
 STATE = f"/{CONTRACT.state.topic}"
 CAMERAS = [f"/{camera.topic}" for camera in CONTRACT.cameras.values()]
@@ -41,8 +44,25 @@ def message_paths():
             yield name, panel["topicPath"]
 
 
-def test_every_panel_is_placed_once():
-    assert sorted(placed(LAYOUT["layout"])) == sorted(PANELS)
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_panel_is_placed_once(name):
+    assert sorted(placed(LAYOUTS[name]["layout"])) == sorted(LAYOUTS[name]["configById"])
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_every_panel_has_a_title_in_foxglove_and_in_lichtblick(name):
+    panels = LAYOUTS[name]["configById"]
+    # Raw messages are under the name of their topic, with or without a title.
+    titled = {key: panel for key, panel in panels.items() if not key.startswith("RawMessages!")}
+    titles = [panel["foxglovePanelTitle"] for panel in titled.values()]
+    assert titles == [panel["lichtblickPanelTitle"] for panel in titled.values()]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_no_legend_covers_what_is_plotted(name):
+    plots = [p for key, p in LAYOUTS[name]["configById"].items() if key.startswith("Plot!")]
+    assert {plot["legendDisplay"] for plot in plots} == {"left"}
 
 
 def test_the_cameras_of_the_contract_are_shown():

@@ -7,6 +7,7 @@ install, so that bags with ``vla_msgs`` can be read where that package is not.
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,11 +71,12 @@ class BagWriter:
         Raises:
             MessageError: The definition of the type, or of one that it contains, is not installed.
         """
-        register_message_type(self._typestore, type_name)
+        definition = _register(self._typestore, type_name)
         return self._writer.add_connection(
             topic,
             type_name,
-            typestore=self._typestore,
+            msgdef=definition,
+            rihs01=self._typestore.hash_rihs01(type_name),
             offered_qos_profiles=[_bag_qos(profile) for profile in qos_profiles],
         )
 
@@ -110,18 +112,42 @@ class BagWriter:
         self._writer.close()
 
 
-def register_message_type(typestore: Any, type_name: str) -> None:
-    """Add a type and all that it contains to a rosbags type store, from installed definitions.
+def _register(typestore: Any, type_name: str) -> str:
+    """Add a type and all that it contains to a rosbags type store; return their definition.
+
+    The definition has the installed texts as they are. One that rosbags makes would begin with all
+    constants, while viewers name the values of a field by those just before it.
 
     Raises:
         MessageError: A definition is not installed or cannot be parsed.
     """
-    if type_name in typestore.fielddefs:
-        return
+    texts: dict[str, str] = {}
+    missing = [type_name]
+    new: dict[str, Any] = {}
+    while missing:
+        name = missing.pop(0)
+        if name in texts:
+            continue
+        texts[name], types = _installed(name)
+        if name not in typestore.fielddefs:
+            new.update(types)
+        for _, fields in types.values():
+            for _, field in fields:
+                missing += _contained_types(field)
+    if new:
+        typestore.register(new)
+    separator = "\n" + "=" * 80 + "\nMSG: "
+    parts = [f"{name.replace('/msg/', '/')}\n{text}" for name, text in texts.items()]
+    return texts[type_name] + "".join(separator + part for part in parts[1:])
+
+
+@functools.cache
+def _installed(type_name: str) -> tuple[str, dict[str, Any]]:
+    """Return the text of a definition and what rosbags reads in it."""
     try:
         package, _, name = type_name.split("/")
         text = Path(get_package_share_directory(package), "msg", f"{name}.msg").read_text("utf-8")
-        types = get_types_from_msg(text, type_name)
+        return text, get_types_from_msg(text, type_name)
     except (PackageNotFoundError, OSError, ValueError) as error:
         raise MessageError(
             f"definition of {type_name!r} is not installed; install its package and source its "
@@ -129,11 +155,6 @@ def register_message_type(typestore: Any, type_name: str) -> None:
         ) from error
     except TypesysError as error:
         raise MessageError(f"definition of {type_name!r} cannot be parsed: {error}.") from error
-    for _, fields in types.values():
-        for _, field in fields:
-            for contained in _contained_types(field):
-                register_message_type(typestore, contained)
-    typestore.register(types)
 
 
 def _contained_types(field: Any) -> list[str]:

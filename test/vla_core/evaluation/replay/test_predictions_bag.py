@@ -14,6 +14,7 @@ from vla_core.dataset.recording import Recording
 from vla_core.evaluation.replay.bag_replay import BagReplay
 from vla_core.evaluation.replay.inference import LocalInference
 from vla_core.evaluation.replay.predictions_bag import (
+    CHUNK,
     ERROR,
     INSTRUCTION,
     PREDICTED,
@@ -78,7 +79,9 @@ def test_the_layout_shows_topics_and_joints_that_are_there():
     assert images == [camera_topic(name) for name in contract.cameras]
     for number, joint in enumerate(contract.action_names):
         paths = [path["value"] for path in panels[f"Plot!{joint}"]["paths"]]
-        assert paths == [f"{topic}.position[{number}]" for topic in (RECORDED, PREDICTED)]
+        assert paths == [f"{topic}.position[{number}]" for topic in (PREDICTED, RECORDED)]
+    chunk = [path["value"] for path in panels["Plot!chunk"]["paths"]]
+    assert chunk == [f"{CHUNK}.points[:].positions[{n}]" for n in range(7)]
     errors = [path["value"] for path in panels["Plot!error"]["paths"]]
     assert [re.fullmatch(rf"{ERROR}\.position\[(\d)\]", e)[1] for e in errors] == list("0123456")
     assert panels["RawMessages!instruction"]["topicPath"] == f"{INSTRUCTION}.data"
