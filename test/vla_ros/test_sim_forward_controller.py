@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: MIT
 """The simulated robot behind a forward controller, alone and commanded by command_node."""
 
+import itertools
+import signal
+import time
+
 import numpy as np
 import pytest
 import yaml
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
@@ -81,35 +86,34 @@ def test_a_command_that_does_not_fit_is_refused(sim, node, values, wait_until):
     wait_until(refused, "the refusal")
 
 
-def test_command_node_moves_the_arm_through_it(
-    sim, start_node, contract_path, node, measured, wait_until
-):
+@pytest.fixture
+def lead(node, measured):
+    """`lead(goal)` has the policy answer the newest joint state, if any, and returns that."""
     from vla_msgs.msg import ActionChunk
 
     from vla_core import types
 
-    start_node("command_node", "-p", f"contract:={contract_path}")
     chunks = node.create_publisher(ActionChunk, "action_chunk", command_qos())
-    actions = np.tile(GOAL, (16, 1))
+    sequence = itertools.count(1)
 
-    def arrived():
+    def answer(goal):
         state = measured()
         if state is None:
-            return False
+            return None
+        actions = np.tile(goal, (16, 1))
         chunk = types.ActionChunk(
             actions=actions,
             policy_actions=actions.astype(np.float32),
-            joints=load_contract("sim").action.joints,
+            joints=JOINTS,
             dt_s=0.1,
             stamp_ns=stamp_ns(state),
             checkpoint_id="test",
             instruction="move",
         )
-        arrived.sequence += 1
         chunks.publish(
             action_chunk_message(
                 chunk,
-                sequence=arrived.sequence,
+                sequence=next(sequence),
                 epoch=1,
                 inference_start_ns=stamp_ns(state),
                 generation_ns=stamp_ns(state),
@@ -117,7 +121,36 @@ def test_command_node_moves_the_arm_through_it(
                 state_stamp_ns=stamp_ns(state),
             )
         )
-        return has_arrived(state)
+        return state
 
-    arrived.sequence = 0
-    wait_until(arrived, "the arm at its target")
+    return answer
+
+
+def test_command_node_moves_the_arm_through_it(sim, start_node, contract_path, lead, wait_until):
+    start_node("command_node", "-p", f"contract:={contract_path}")
+    wait_until(lambda: has_arrived(lead(GOAL)), "the arm at its target")
+
+
+def test_after_a_pause_of_command_node_no_command_jumps(
+    sim, start_node, contract_path, node, lead, wait_until
+):
+    """The arm has stayed at the last command, not followed the plan that this belonged to."""
+    commands = PolledSubscription(node, Float64MultiArray, TOPIC, QoSProfile(depth=1000))
+    process = start_node("command_node", "-p", f"contract:={contract_path}")
+    far = np.add(HOME, [1.2, 0, 0, 0, 0, 0, 0])
+
+    def leads_to(share):
+        state = lead(far)
+        if state is None:
+            return False
+        way = joint_positions_from_message(state, JOINTS)[0] - HOME[0]
+        return way > share * (far[0] - HOME[0])
+
+    wait_until(lambda: leads_to(0.3), "a motion")
+    process.send(signal.SIGSTOP)
+    time.sleep(0.2)
+    process.send(signal.SIGCONT)
+    wait_until(lambda: leads_to(0.9), "the rest of the motion")
+    sent = np.array([command.data for command in commands.take_all()])
+    fastest = max(limit.velocity for limit in load_contract("sim").limits.values())
+    assert np.abs(np.diff(sent, axis=0)).max() < fastest * 0.02 + 1e-3
