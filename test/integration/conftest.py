@@ -1,9 +1,15 @@
 # SPDX-License-Identifier: MIT
 """Hear what a running graph says."""
 
+import os
 import time
 
 import pytest
+
+from vla_ros.graph import graph_environment
+
+# A test hears nodes as those of a graph hear each other; Fast DDS reads this once in a process.
+os.environ.update(graph_environment())
 
 PATIENCE_S = 120.0
 

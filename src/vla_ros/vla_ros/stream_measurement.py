@@ -37,7 +37,8 @@ from vla_ros.message_types import (
 from vla_ros.polled_subscription import PolledSubscription
 
 _POLL_S = 0.002
-_DISCOVERY_S = 3.0
+# More than the 3 s in which Fast DDS as it comes announces a participant again.
+_DISCOVERY_S = 4.0
 # More than depth 1, so that what is lost was lost on the way and not here.
 _DEPTH = 100
 
