@@ -386,9 +386,9 @@ def run_arm(open_listener, checkpoint):
     return run
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def running_arm(run_arm):
-    """One graph for all faults after which it goes on."""
+    """One graph for all faults of a module after which it goes on."""
     with run_arm() as arm:
         yield arm
 
