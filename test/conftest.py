@@ -10,12 +10,16 @@ import re
 import shutil
 import signal
 
+import hypothesis
 import pytest
 
 # MuJoCo reads this when a test first imports it; EGL renders without a display.
 os.environ.setdefault("MUJOCO_GL", "egl")
 # Several processes test at a time, and the models are too small for several threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example of a law takes is up to whatever else this machine does.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 def heed_ctrl_c():
