@@ -23,7 +23,7 @@ pytestmark = pytest.mark.ros
 
 PATIENCE_S = 120.0
 FRAMEWORKS = [name for name in available_graphs() if name != "replay"]
-NUM_TICKS = 100
+NUM_TICKS = 50
 LAUNCH_FILES = Path(__file__).resolve().parents[2] / "launch"
 
 

@@ -66,7 +66,7 @@ def test_moved_results_replace_what_lies_there(tmp_path):
     assert (tmp_path / "old" / "summary.json").read_text() == "new"
 
 
-def test_run_without_an_episode_keeps_the_results_of_the_one_before(tmp_path):
+def test_run_whose_checkpoint_is_missing_says_so_and_keeps_the_results_of_the_one_before(tmp_path):
     (tmp_path / "summary.json").write_text("before")
     result = subprocess.run(
         [
@@ -82,7 +82,7 @@ def test_run_without_an_episode_keeps_the_results_of_the_one_before(tmp_path):
         check=False,
     )
     assert result.returncode == 1
-    assert "'/no/such/checkpoint'" in result.stdout
+    assert "'/no/such/checkpoint' is neither a directory nor shipped" in result.stdout
     assert (tmp_path / "summary.json").read_text() == "before"
     assert not (tmp_path / "bag").exists()
 

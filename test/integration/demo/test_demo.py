@@ -175,13 +175,6 @@ def test_a_node_that_dies_is_reported_with_its_name(start_demo, tmp_path):
     assert "policy_node ended with signal SIGKILL" in output
 
 
-def test_a_checkpoint_that_is_missing_is_reported(start_demo, tmp_path):
-    process = start_demo("--checkpoint", str(tmp_path / "none"), "--output", str(tmp_path))
-    output, _ = process.communicate(timeout=120)
-    assert process.returncode != 0
-    assert "is neither a directory nor shipped" in output
-
-
 def test_seeds_of_the_training_are_refused(start_demo):
     process = start_demo("--first-seed", "10")
     output, _ = process.communicate(timeout=60)
