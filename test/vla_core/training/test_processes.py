@@ -102,7 +102,7 @@ def test_two_killed_and_resumed_processes_have_the_losses_of_one(
     output, _ = resumed.communicate(timeout=_WAIT_S)
     assert resumed.returncode == 0, output
     assert output.count("resumed at step") == 1
-    one = make_trainer("one")
+    one = make_trainer("one", device="cpu")
     one.run()
     checkpoints = RunFolder(root).checkpoints
     assert len(checkpoints.load(checkpoints.latest()).random) == 2
@@ -128,7 +128,7 @@ def test_processes_with_a_part_of_the_weights_learn_what_one_with_all_does(
     output, _ = resumed.communicate(timeout=_WAIT_S)
     assert resumed.returncode == 0, output
     assert output.count("resumed at step") == 1
-    one = make_trainer("one")
+    one = make_trainer("one", device="cpu")
     one.run()
     expected = _losses(one.folder.root)
     assert _losses(root) == pytest.approx(expected, rel=1e-4)

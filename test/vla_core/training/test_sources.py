@@ -15,9 +15,9 @@ from vla_core.training.run_folder import describe_datasets
 
 @pytest.fixture
 def settings(octo_values, dataset_root, other):
-    """Settings of an Octo that is trained on both robots."""
+    """Settings of an Octo that is trained on both robots; a CPU repeats a run exactly."""
     datasets = [{"path": str(dataset_root), "weight": 2.0}, other]
-    return {"dataset": datasets, "steps": 10}
+    return {"dataset": datasets, "steps": 10, "device": "cpu"}
 
 
 def losses_of(trainer):

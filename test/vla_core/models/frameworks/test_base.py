@@ -3,7 +3,7 @@ import json
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vla_core.errors import CheckpointError, ConfigError, UnknownNameError
@@ -159,6 +159,10 @@ damaged_values = st.recursive(
 )
 
 
+@example("num_queries", 0)
+@example("num_blocks", 0)
+@example("vlm/hidden_size", 0)
+@example("vlm/mlp_ratio", 0)
 @settings(max_examples=150, deadline=None)
 @given(
     st.sampled_from(sorted({*CONFIG, *(f"vlm/{key}" for key in CONFIG["vlm"])})), damaged_values

@@ -133,6 +133,7 @@ class GR00TVLA(AbstractVLA):
         if process is not None:
             check_choice("process", process, PROCESSES)
         check_sizes(state_dim=state_dim, hidden_dim=hidden_dim, num_cameras=num_cameras)
+        check_sizes(num_queries=num_queries, num_blocks=num_blocks)
         check_probability("state_dropout", state_dropout)
         if hidden_dim % (2 * _POOLING_HEADS):
             raise ConfigError(

@@ -26,7 +26,7 @@ from torch.nn.functional import interpolate
 from torch.utils.checkpoint import checkpoint
 
 from vla_core.errors import ConfigError, ShapeError
-from vla_core.models.keywords import check_choice
+from vla_core.models.keywords import check_choice, check_sizes
 from vla_core.models.layers.attention import TransformerBlock
 from vla_core.models.layers.patch_merging import STEM_STRIDE, PatchMergingStem
 from vla_core.models.layers.positional import sinusoidal_embedding
@@ -77,6 +77,9 @@ class TinyVLM(AbstractVLM):
     ) -> None:
         super().__init__()
         check_choice("size", size, ("tiny",))
+        check_sizes(hidden_size=hidden_size)
+        if not mlp_ratio > 0.0:
+            raise ConfigError(f"mlp_ratio must be greater than 0, got {mlp_ratio}.")
         if image_size < STEM_STRIDE or image_size % STEM_STRIDE:
             raise ConfigError(f"image_size must be a multiple of {STEM_STRIDE}, got {image_size}.")
         self.image_size = image_size
