@@ -11,7 +11,7 @@ import yaml
 from vla_core import cli
 from vla_core.errors import ConfigError
 from vla_core.processing.contract import RobotContract, load_contract
-from vla_ros import doctor
+from vla_ros import doctor, stream_measurement
 from vla_ros.doctor import Transport
 from vla_ros.graph import find_config
 from vla_ros.stream_measurement import Arrival, StreamMeasurement, measure_streams
@@ -285,14 +285,20 @@ def test_every_kind_of_source_is_measured(node, wait_until):
     assert all(len(stream.arrivals) > 1 for stream in robot.streams)
 
 
-def test_doctor_fails_without_a_robot_and_says_so(ros_domain, capsys):
+@pytest.fixture
+def nobody(ros_domain, monkeypatch):
+    """A domain in which there is nobody to wait for."""
+    monkeypatch.setattr(stream_measurement, "_DISCOVERY_S", 0.0)
+
+
+def test_doctor_fails_without_a_robot_and_says_so(nobody, capsys):
     assert cli.main(["doctor", "--seconds", "0.1"]) == 1
     output = capsys.readouterr().out
     assert "/front_camera/image_raw: nobody publishes it" in output
     assert "nobody listens to it" in output
 
 
-def test_doctor_looks_at_the_topic_of_every_controller(ros_domain, capsys):
+def test_doctor_looks_at_the_topic_of_every_controller(nobody, capsys):
     assert cli.main(["doctor", "--robot", "vx300s", "--seconds", "0.1"]) == 1
     output = capsys.readouterr().out
     for controller in ("arm_controller", "gripper_controller"):
