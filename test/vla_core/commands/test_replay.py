@@ -143,6 +143,8 @@ def test_the_shipped_policy_keeps_the_gate_and_leaves_a_page_that_loads_nothing(
     for link in {part.partition('"')[0] for part in page.split('href="#')[1:]}:
         assert f'id="{link}"' in page
     assert len(list(folder.glob("predictions/*/*.mcap"))) == 1
+    layout = json.loads((folder / "predictions/foxglove.json").read_text())
+    assert "Image!front" in layout["configById"]
 
 
 def test_the_file_for_the_rerun_viewer_has_prediction_recording_and_cameras(good):

@@ -2,9 +2,6 @@
 """Predictions and recording side by side in an MCAP file."""
 
 import io
-import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,19 +10,8 @@ from PIL import Image
 from vla_core.dataset.recording import Recording
 from vla_core.evaluation.replay.bag_replay import BagReplay
 from vla_core.evaluation.replay.inference import LocalInference
-from vla_core.evaluation.replay.predictions_bag import (
-    CHUNK,
-    ERROR,
-    INSTRUCTION,
-    PREDICTED,
-    RECORDED,
-    PredictionsBag,
-    camera_topic,
-)
+from vla_core.evaluation.replay.predictions_bag import PredictionsBag
 from vla_core.evaluation.replay.settings import ReplaySettings
-from vla_core.processing.contract import load_contract
-
-LAYOUT = Path(__file__).resolve().parents[4] / "config/foxglove/replay.json"
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +56,3 @@ def test_whole_chunks_frames_and_instruction_are_there(written, policy):
     assert len(frames) == result.facts["ticks"]["answered"]
     assert Image.open(io.BytesIO(frames[0].data.tobytes())).size == (16, 8)
     assert [message.data for message in messages["/replay/instruction"]] == ["pick"]
-
-
-def test_the_layout_shows_topics_and_joints_that_are_there():
-    panels = json.loads(LAYOUT.read_text(encoding="utf-8"))["configById"]
-    contract = load_contract("sim")
-    images = [p["imageMode"]["imageTopic"] for n, p in panels.items() if n.startswith("Image!")]
-    assert images == [camera_topic(name) for name in contract.cameras]
-    for number, joint in enumerate(contract.action_names):
-        paths = [path["value"] for path in panels[f"Plot!{joint}"]["paths"]]
-        assert paths == [f"{topic}.position[{number}]" for topic in (PREDICTED, RECORDED)]
-    chunk = [path["value"] for path in panels["Plot!chunk"]["paths"]]
-    assert chunk == [f"{CHUNK}.points[:].positions[{n}]" for n in range(7)]
-    errors = [path["value"] for path in panels["Plot!error"]["paths"]]
-    assert [re.fullmatch(rf"{ERROR}\.position\[(\d)\]", e)[1] for e in errors] == list("0123456")
-    assert panels["RawMessages!instruction"]["topicPath"] == f"{INSTRUCTION}.data"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -109,10 +110,13 @@ def open_sinks(
     """Return what writes the answered ticks of a recording, until the stack is left."""
     sinks: list[TickSink] = []
     if job.writes_mcap:
+        from vla_core.evaluation.replay.foxglove_layout import replay_layout
         from vla_core.evaluation.replay.predictions_bag import PredictionsBag
 
         path = job.folder / "predictions" / job.bag_name(bag)
         sinks.append(stack.enter_context(PredictionsBag(path, contract)).add)
+        layout = json.dumps(replay_layout(contract), indent=2)
+        (job.folder / "predictions/foxglove.json").write_text(layout, encoding="utf-8")
     if job.writes_rerun:
         from vla_core.evaluation.replay.rerun_file import RerunFile
 
