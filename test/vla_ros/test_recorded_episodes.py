@@ -2,7 +2,6 @@
 """recorder_node: one bag per episode, nothing lost, the disk never full."""
 
 import json
-import time
 from pathlib import Path
 
 import numpy as np
@@ -58,12 +57,17 @@ def stop_episode(call_service):
 
 @pytest.fixture
 def publisher(node, wait_until):
-    """Return a publisher to which the recorder has subscribed."""
+    """Return a publisher to which the recorder has subscribed, with the profile that fits."""
 
     def create(kind, topic, qos_profile):
         publisher = node.create_publisher(kind, topic, qos_profile)
+
+        def is_followed():
+            found = node.get_subscriptions_info_by_topic(topic)
+            return [each.qos_profile.durability for each in found] == [qos_profile.durability]
+
+        wait_until(is_followed, f"the recorder on {topic}")
         wait_until(publisher.get_subscription_count, f"the recorder on {topic}")
-        time.sleep(0.5)  # the recorder may find the publisher later than the publisher it
         return publisher
 
     return create
