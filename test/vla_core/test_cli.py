@@ -49,6 +49,17 @@ def run(args):
 
 raise ImportError("initialization failed") from KeyboardInterrupt()
 ''',
+    "overflow": '''"""Write to a disk that is full."""
+
+
+def add_arguments(parser):
+    pass
+
+
+def run(args):
+    with open("/dev/full", "w") as file:
+        file.write("more than fits")
+''',
     "lacking": '"""Need a package."""\n\nimport a_package_that_is_not_installed\n',
 }
 
@@ -169,6 +180,11 @@ def test_ctrl_c_in_the_first_import_is_one_line():
         [sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False
     )
     assert (result.returncode, result.stderr.strip()) == (130, "vla: stopped.")
+
+
+def test_full_disk_is_one_line_that_says_what_to_do(capsys):
+    assert main(["overflow"]) == 2
+    assert capsys.readouterr().err.startswith("vla overflow: the disk is full; free some space")
 
 
 def test_missing_package_is_one_line_that_says_what_to_install(capsys):

@@ -8,6 +8,7 @@ chosen module is imported, so `vla --help` is quick and works where an optional 
 
 import argparse
 import ast
+import errno
 import importlib
 import importlib.util
 import sys
@@ -137,6 +138,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USER_ERROR
     except KeyboardInterrupt:
         pass
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        where = "" if error.filename is None else f" at '{error.filename}'"
+        print(
+            f"vla {name}: the disk is full{where}; free some space and run it again, with "
+            "--resume where the command has it.",
+            file=sys.stderr,
+        )
+        return EXIT_USER_ERROR
     except ImportError as error:
         # What a C extension says when it is interrupted while it is imported.
         if not isinstance(error.__cause__, KeyboardInterrupt):

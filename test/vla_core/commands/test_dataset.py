@@ -136,6 +136,15 @@ def test_files_of_act_become_episodes(act_folder, tmp_path, capsys):
         assert np.abs(episode.images["top"] - expected).max() <= 4 * number
 
 
+@pytest.mark.parametrize("option", [["--instruction", "wave"], ["--fps", "25"], ["--bgr"]])
+def test_what_only_files_of_act_lack_is_refused_for_a_dataset(
+    video_dataset, tmp_path, capsys, option
+):
+    arguments = [str(video_dataset), "--output", str(tmp_path / "new"), *option]
+    assert main(["dataset", "convert", *arguments]) == 2
+    assert f"{option[0]}: only for ACT's HDF5 files" in capsys.readouterr().err
+
+
 def test_blue_first_can_be_said(act_folder, tmp_path):
     output = tmp_path / "new"
     arguments = [str(act_folder), "--output", str(output), "--images", "png", "--bgr"]

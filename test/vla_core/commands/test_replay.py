@@ -204,6 +204,25 @@ def test_nothing_to_replay_is_an_error(capsys):
     assert "there is no recording 'nowhere'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--ray", "local"], ["--resume"], ["--max-ticks", "5"]])
+def test_what_answers_cannot_heed_is_refused(tmp_path, capsys, option):
+    arguments = [str(tmp_path), "--answers", str(tmp_path), *option, "--output", str(tmp_path)]
+    assert main(["replay", *arguments]) == EXIT_USER_ERROR
+    assert "--answers takes the one recording" in capsys.readouterr().err
+
+
+def test_two_policies_and_a_third_are_refused(tmp_path, capsys):
+    arguments = [str(tmp_path), "--compare", "groot", "act", "--checkpoint", "pi0"]
+    assert main(["replay", *arguments]) == EXIT_USER_ERROR
+    assert "--compare names both checkpoints" in capsys.readouterr().err
+
+
+def test_threads_below_one_are_refused(tmp_path, capsys):
+    arguments = [str(tmp_path), "--threads", "0", "--output", str(tmp_path / "out")]
+    assert main(["replay", *arguments]) == EXIT_USER_ERROR
+    assert "threads of torch must be at least 1, got 0" in capsys.readouterr().err
+
+
 def test_a_recording_that_is_none_is_an_error(tmp_path, capsys):
     (tmp_path / "empty.mcap").write_bytes(b"")
     status = main(["replay", str(tmp_path / "empty.mcap"), "--output", str(tmp_path / "out")])

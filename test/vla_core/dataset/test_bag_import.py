@@ -2,6 +2,7 @@
 """Recordings become episodes: split as asked, nothing left out in silence, resumable."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -148,6 +149,23 @@ def test_bag_without_instruction_is_refused(bags, import_bags, tmp_path):
         import_bags(path, instruction=None)
 
 
+def test_instruction_that_comes_late_can_begin_the_episode(bags, import_bags, tmp_path):
+    words = bags.Sent(305, "/task", bags.STRING, bags.text("pick"))
+    path = bags.write_bag(tmp_path / "bag", [*bags.robot_messages(800), words])
+    with pytest.raises(DatasetError, match=r"nor does task by then; give .*--episode-topic task"):
+        import_bags(path, instruction=None, instruction_topic="task")
+    dataset, _ = import_bags(path, instruction=None, episodes="topic", episode_topic="task")
+    assert dataset.tasks == ["pick"]
+
+
+def test_two_robots_in_a_bag_are_told_apart_by_whole_names(bags, import_bags, tmp_path):
+    one = list(bags.robot_messages(300))
+    both = [*one, *(s._replace(topic=s.topic.replace("/robot", "/other")) for s in one)]
+    path = bags.write_bag(tmp_path / "bag", both)
+    with pytest.raises(DatasetError, match=r"more than one .*/other/front/image.*whole name"):
+        import_bags(path)
+
+
 def test_interrupted_import_goes_on_where_it_was(bags, import_bags, tmp_path):
     first = bags.write_bag(tmp_path / "first", bags.robot_messages(500))
     damaged = bags.write_bag(tmp_path / "second", bags.robot_messages(500))
@@ -178,6 +196,32 @@ def test_command_imports_and_reports(bags, tmp_path, capsys):
     report = json.loads((tmp_path / "data/meta/import.json").read_text())
     assert report["episodes"][0]["left_out"] is None
     assert report["topics"][str(path)]["/robot/joint_states"]["rate_hz"] == pytest.approx(100)
+
+
+def test_command_goes_on_only_as_it_began(bags, tmp_path, capsys):
+    first = bags.write_bag(tmp_path / "first", bags.robot_messages(400))
+    lacking = [sent for sent in bags.robot_messages(400) if "wrist" not in sent.topic]
+    second = bags.write_bag(tmp_path / "second", lacking)
+    contract = tmp_path / "robot.yaml"
+    contract.write_text(json.dumps(bags.make_contract().to_dict()))
+    options = ["--robot", str(contract), "--output", str(tmp_path / "data")]
+    options += ["--images", "png", "--instruction"]
+
+    def run(*arguments):
+        status = main(["dataset", "from-bag", *map(str, arguments)])
+        return status, capsys.readouterr().err
+
+    assert run(first, second, *options, "pick")[0] == 2
+    status, error = run(first, second, *options, "place", "--actions", "state", "--resume")
+    assert status == 2
+    assert "another actions (['command'], now ['state']) and instruction ('pick', now" in error
+    status, error = run(second, *options, "pick", "--resume")
+    assert status == 2
+    assert f"has episodes of '{first}'; name them too" in error
+    shutil.rmtree(second)
+    bags.write_bag(second, bags.robot_messages(400))
+    assert run(first, second, *options, "pick", "--resume") == (0, "")
+    assert EpisodeDataset(tmp_path / "data").tasks == ["pick", "pick"]
 
 
 def test_command_names_a_bag_that_cannot_be_used(bags, tmp_path, capsys):

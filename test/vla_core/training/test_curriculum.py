@@ -49,6 +49,15 @@ def test_restored_curriculum_draws_alike_in_every_stage():
 
 
 def test_stage_without_enough_frames_is_named():
+    stages = StageRecipe(from_step=0), StageRecipe(from_step=3, instruction="red")
+    with pytest.raises(ConfigError, match=r"curriculum\.1: batch_size is 16.* only 12 training"):
+        _curriculum(*stages, batch_size=16)
+
+
+def test_stage_to_which_nothing_belongs_says_what_there_is():
     stages = StageRecipe(from_step=0), StageRecipe(from_step=3, instruction="green")
-    with pytest.raises(ConfigError, match=r"curriculum\.1: batch_size is 4.* only 0 training"):
+    there = (
+        r"\(instruction green\).*'Pick up the blue block', 'Pick up the red block'.*curriculum="
+    )
+    with pytest.raises(ConfigError, match=rf"curriculum\.1: none of the 24 .*{there}"):
         _curriculum(*stages)

@@ -1,9 +1,17 @@
 # SPDX-License-Identifier: MIT
+import shutil
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from vla_core.errors import TrainingError
-from vla_core.training.failures import explain_failures, require_finite, require_memory
+from vla_core.training.failures import (
+    explain_failures,
+    explain_full_disk,
+    require_finite,
+    require_memory,
+)
 from vla_core.training.recipe import load_recipe
 
 _MORE_THAN_ANY_MACHINE_HAS = 1 << 60
@@ -45,6 +53,30 @@ def test_lack_of_gpu_memory_is_recognised(recipe):
 def test_other_errors_are_not_taken_for_a_lack_of_memory(recipe):
     with pytest.raises(RuntimeError, match="shapes"), explain_failures(recipe, "training"):
         torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_text("loss"),
+        lambda path: torch.save({"state": torch.ones(4)}, path),
+    ],
+)
+def test_full_disk_is_named_whatever_writes(write, tmp_path, monkeypatch):
+    full = tmp_path / "file"
+    full.symlink_to("/dev/full")
+    # As on a disk without space; this one has some, and the error is another one then.
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with (
+        pytest.raises(TrainingError, match=r"disk of .* is full .*--resume"),
+        explain_full_disk(tmp_path),
+    ):
+        write(full)
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path):
+    with pytest.raises(FileNotFoundError), explain_full_disk(tmp_path):
+        (tmp_path / "missing").read_text()
 
 
 @pytest.mark.parametrize(("precision", "is_proposed"), [("fp32", False), ("bf16", True)])

@@ -27,6 +27,8 @@ from vla_core.dataset.writer import EpisodeWriter
 from vla_core.errors import DatasetError
 from vla_core.training.progress import ProgressDisplay
 
+_ACT_FPS = 50
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the task's arguments."""
@@ -38,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="storage of the frames (default: as in the source; h264 for HDF5)",
     )
     parser.add_argument("--instruction", help="what the robot does; ACT's files do not say it")
-    parser.add_argument("--fps", type=int, default=50, help="rate of ACT's files (default 50)")
+    parser.add_argument("--fps", type=int, help="rate of ACT's files (default 50)")
     parser.add_argument("--bgr", action="store_true", help="ACT's images have blue first")
     parser.add_argument("--skip-bad", action="store_true", help="leave out and name bad episodes")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
@@ -55,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
             raise DatasetError("the files of ACT have no instruction; give it by --instruction.")
         dataset, total = None, len(files)
         features, fps, robot = act_features(files[0], storage or "video"), args.fps, None
+        fps = _ACT_FPS if fps is None else fps
     else:
+        _refuse_unused(args)
         dataset = open_dataset(args.source, console, skip_bad=args.skip_bad)
         total, fps, robot = dataset.num_episodes, dataset.fps, dataset.robot_type
         features = writable_features(dataset, storage)
@@ -73,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
             )
         else:
             results = copy_dataset(dataset, writer, skip_bad=args.skip_bad)
-        with ProgressDisplay(console, "copying", total) as display:
+        with ProgressDisplay(console, "copying", total, unit="episodes") as display:
             for problem in results:
                 display.advance()
                 if problem:
@@ -81,3 +85,12 @@ def run(args: argparse.Namespace) -> int:
         written = writer.num_episodes
     console.print(f"{written} episodes in {args.output}.")
     return 0
+
+
+def _refuse_unused(args: argparse.Namespace) -> None:
+    given = [f"--{name}" for name in ("instruction", "fps", "bgr") if getattr(args, name)]
+    if given:
+        raise DatasetError(
+            f"{', '.join(given)}: only for ACT's HDF5 files, of which there are none in "
+            f"'{args.source}'; a LeRobotDataset says it itself."
+        )

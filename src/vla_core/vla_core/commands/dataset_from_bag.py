@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -32,6 +33,7 @@ from vla_core.dataset.recording import Recording
 from vla_core.dataset.writer import EpisodeWriter
 from vla_core.errors import DatasetError
 from vla_core.processing.contract import load_contract
+from vla_core.processing.value_checks import quoted
 from vla_core.training.progress import ProgressDisplay
 
 _CAMERA_STORAGE = ("h264", "av1", "png")
@@ -79,7 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="leave out what was noted as failed",
     )
-    parser.add_argument("--min-frames", type=int, default=2, help="leave out shorter episodes")
+    parser.add_argument(
+        "--min-frames", type=int, default=2, help="leave out shorter episodes (default 2)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing dataset")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted import")
 
@@ -89,6 +93,17 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     contract = load_contract(args.robot)
     bags = find_bags(args.bags)
+    episodes = args.episodes or ("topic" if args.episode_topic else "bag")
+    reading = {
+        "episodes": episodes,
+        "min_frames": args.min_frames,
+        "only_successes": args.only_successes,
+        "actions": args.actions,
+        "instruction": args.instruction,
+        "instruction_topic": args.instruction_topic,
+        "episode_topic": args.episode_topic,
+        "clock": args.clock,
+    }
     with EpisodeWriter.for_contract(
         args.output,
         contract,
@@ -97,23 +112,13 @@ def run(args: argparse.Namespace) -> int:
         columns={AGES: age_feature(contract)},
         overwrite=args.overwrite,
         resume=args.resume,
+        made_with={**reading, "contract": contract.to_dict()},
     ) as writer:
-        importer = BagImporter(
-            writer,
-            contract,
-            episodes=args.episodes or ("topic" if args.episode_topic else "bag"),
-            skip_bad=args.skip_bad,
-            only_successes=args.only_successes,
-            min_frames=args.min_frames,
-            actions=args.actions,
-            instruction=args.instruction,
-            instruction_topic=args.instruction_topic,
-            episode_topic=args.episode_topic,
-            clock=args.clock,
-        )
+        _require_named(writer, bags)
+        importer = BagImporter(writer, contract, skip_bad=args.skip_bad, **reading)
         rate_hz = contract.action.rate_hz
         num_ticks = sum(int(_duration_s(bag, args.skip_bad) * rate_hz) + 1 for bag in bags)
-        with ProgressDisplay(console, "importing", num_ticks) as display:
+        with ProgressDisplay(console, "importing", num_ticks, unit="frames") as display:
             for bag in bags:
                 importer.add(bag, display.advance)
         for line in describe_topics(importer.report):
@@ -129,6 +134,20 @@ def run(args: argparse.Namespace) -> int:
         f"details in {path}."
     )
     return 0
+
+
+def _require_named(writer: EpisodeWriter, bags: Sequence[Path]) -> None:
+    """Refuse to go on with an import of other recordings.
+
+    Raises:
+        DatasetError: Some of which episodes were imported are not named now.
+    """
+    imported = dict.fromkeys(facts["bag"] for facts in writer.staged_metadata())
+    if others := [bag for bag in imported if bag not in {str(bag) for bag in bags}]:
+        raise DatasetError(
+            f"the interrupted import has episodes of {quoted(others)}; name them too, or discard "
+            "it with --overwrite."
+        )
 
 
 def _duration_s(bag: Path, skip_bad: bool) -> float:

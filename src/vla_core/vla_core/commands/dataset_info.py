@@ -35,7 +35,9 @@ def run(args: argparse.Namespace) -> int:
     dataset = EpisodeDataset(args.dataset, skip_damaged=True)
     damaged = dict(dataset.skipped)
     if args.check:
-        with ProgressDisplay(console, "checking", dataset.num_episodes) as display:
+        with ProgressDisplay(
+            console, "checking", dataset.num_episodes, unit="episodes"
+        ) as display:
             for index, problem in dataset.find_damaged():
                 display.advance()
                 if problem:

@@ -121,7 +121,7 @@ def _render(
     parts = []
     with (
         multiprocessing.get_context("spawn").Pool(args.workers) as pool,
-        ProgressDisplay(console, "rendering", num_scenes) as display,
+        ProgressDisplay(console, "rendering", num_scenes, unit="scenes") as display,
     ):
         for part in pool.imap(_render_task, tasks):
             parts.append(part)

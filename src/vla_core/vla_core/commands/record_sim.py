@@ -55,10 +55,14 @@ def run(args: argparse.Namespace) -> int:
     failed = 0
     contract = load_contract(task.contract)
     with EpisodeWriter.for_contract(
-        output, contract, overwrite=args.overwrite, resume=args.resume
+        output,
+        contract,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        made_with={"task": task.name, "first_seed": args.first_seed},
     ) as writer:
         seeds = range(writer.last_metadata.get("seed", args.first_seed - 1) + 1, last)
-        with ProgressDisplay(console, "recording", len(seeds)) as display:
+        with ProgressDisplay(console, "recording", len(seeds), unit="episodes") as display:
             for seed in seeds:
                 episode = recorder.record(seed)
                 display.advance()

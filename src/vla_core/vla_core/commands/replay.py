@@ -5,10 +5,10 @@ At every control tick of a rosbag2 recording the policy answers what the robot s
 code of the policy node, and is compared with what the demonstrator did. Leaves metrics.json,
 report.html and, for Foxglove, an MCAP file with prediction and recording side by side.
 
-  vla replay demo/bag --checkpoint groot
+  vla replay out/demo/bag --checkpoint groot
   vla replay --bags 'fleet/*.mcap' --ray local --resume
-  vla replay demo/bag --compare out/train/old/policy out/train/new/policy --gate gate.yaml
-  vla up replay bag:=demo/bag checkpoint:=groot      # the same over ROS, in real time
+  vla replay out/demo/bag --compare out/train/old/policy out/train/new/policy --gate gate.yaml
+  vla up replay bag:=out/demo/bag checkpoint:=groot  # the same over ROS, in real time
 
 The exit status is 1 where a limit of the gate is broken, 2 where a recording cannot be read or the
 gate names a figure that does not exist.
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("bag", nargs="*", type=Path, help="rosbag2 folder, or an .mcap or .db3 file")
     add("--bags", metavar="GLOB", help="more recordings, such as 'fleet/*.mcap'")
-    add("--checkpoint", default="groot", help="shipped name or folder (default groot)")
+    add("--checkpoint", help="shipped name, folder, or hf:owner/name (default groot)")
     add(
         "--compare",
         nargs=2,
@@ -122,10 +122,18 @@ def _run(args: argparse.Namespace, bags: Sequence[Path], process: ReplayProcess 
     from vla_core.evaluation.replay.console import describe_comparison, summarize
     from vla_core.evaluation.replay.gate import find_faults, load_gate
     from vla_core.evaluation.replay.output import describe_run, write_outputs
+    from vla_core.processing.value_checks import quoted
 
     console = Console(highlight=False)
-    if args.answers is not None and (len(bags) != 1 or args.compare):
-        raise ConfigError("--answers takes the one recording that was played, and no --compare.")
+    if args.answers is not None:
+        given = [name for name in ("compare", "ray", "resume", "max_ticks") if getattr(args, name)]
+        if len(bags) != 1 or given:
+            raise ConfigError(
+                f"--answers takes the one recording that was played, got {len(bags)}, and neither "
+                f"--compare, --ray, --resume nor --max-ticks, got {quoted(given)}."
+            )
+    if args.compare and args.checkpoint:
+        raise ConfigError("--compare names both checkpoints; leave --checkpoint out.")
     limits = None if args.gate is None else load_gate(args.gate)
     job = _job(args)
     first_metrics = comparison = None
@@ -207,7 +215,7 @@ def _job(args: argparse.Namespace) -> ReplayJob:
     from vla_core.evaluation.replay.settings import ReplaySettings
 
     return ReplayJob(
-        checkpoint=args.checkpoint,
+        checkpoint=args.checkpoint or "groot",
         settings=ReplaySettings(
             contract=args.contract,
             actions=tuple(args.actions),

@@ -169,10 +169,11 @@ class BagImporter:
     def _begin(self, recording: Recording, bag: Path, tick: ControlTick) -> _OpenEpisode:
         assert tick.observation is not None
         if not tick.observation.instruction:
-            ways = ("--instruction TEXT", *instruction_options(recording))
+            asked = self._reading.get("instruction_topic")
+            ways = ("--instruction TEXT", *instruction_options(recording, asked))
             raise DatasetError(
-                f"bag '{bag}' says nothing of an instruction when its episode begins; give "
-                f"{' or '.join(ways)}."
+                f"bag '{bag}' says nothing of an instruction when its episode begins"
+                f"{f', nor does {asked} by then' if asked else ''}; give {' or '.join(ways)}."
             )
         is_known = (str(bag), tick.time_ns) in self._written
         staged = None if is_known else self._writer.begin_episode()

@@ -15,8 +15,15 @@ _OPTIONS = {
 }
 
 
-def instruction_options(bag: Recording) -> list[str]:
-    """Return the options by which topics of an open recording may say what the robot is to do."""
+def instruction_options(bag: Recording, silent: str | None = None) -> list[str]:
+    """Return the options by which topics of an open recording may say what the robot is to do.
+
+    Args:
+        bag: The recording.
+        silent: Topic that was asked, and had not spoken yet when the robot was seen.
+    """
+    if silent is not None:
+        return [f"--episode-topic {silent}, whose first message then begins the episode"]
     types = bag.message_types.items()
     return [f"{_OPTIONS[kind]} {topic}" for topic, kind in types if kind in _OPTIONS]
 

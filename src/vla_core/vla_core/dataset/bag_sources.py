@@ -134,7 +134,10 @@ class _Finder:
         try:
             topic = self._bag.topic(name)
         except DatasetError as error:
-            advice = f" Record it, or mend {key} in the contract." if key else ""
+            remedy = f"Record it, or mend {key} in the contract."
+            if self._bag.find_topics(name):
+                remedy = f"Give the whole name of the robot's own in the contract, at {key}."
+            advice = f" {remedy}" if key else ""
             raise DatasetError(f"{error}{advice}") from None
         kind = self._bag.message_types[topic]
         if kinds and kind not in kinds:

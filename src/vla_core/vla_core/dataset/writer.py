@@ -42,6 +42,8 @@ class EpisodeWriter:
         resume: Continue an interrupted recording at ``root``.
         data_file_size_mb: Size at which a new data file is begun.
         codec: Codec of the cameras that are stored as video: ``h264`` or ``av1``.
+        made_with: How the episodes are made, as JSON values; a recording that was begun with
+            others is not resumed.
 
     Raises:
         DatasetError: ``root`` is taken, or an interrupted recording does not fit.
@@ -58,6 +60,7 @@ class EpisodeWriter:
         resume: bool = False,
         data_file_size_mb: int = lerobot.DATA_FILE_SIZE_MB,
         codec: str = "h264",
+        made_with: Mapping[str, Any] | None = None,
     ) -> None:
         lerobot.check_features(features)
         if int(fps) != fps or fps <= 0:
@@ -89,6 +92,8 @@ class EpisodeWriter:
                 for key, feature in (self._features | lerobot.INDEX_FEATURES).items()
             },
         }
+        begun_with = self._info | {"made_with": dict(made_with or {})}
+        self._begun_with: dict[str, Any] = json.loads(json.dumps(begun_with))
         self._claim_folders(overwrite=overwrite, resume=resume)
 
     @classmethod
@@ -102,6 +107,7 @@ class EpisodeWriter:
         codec: str = "h264",
         overwrite: bool = False,
         resume: bool = False,
+        made_with: Mapping[str, Any] | None = None,
     ) -> EpisodeWriter:
         """Open a writer whose columns and rate are those of a robot.
 
@@ -113,6 +119,7 @@ class EpisodeWriter:
             codec: Codec of videos.
             overwrite: Replace a dataset or an interrupted recording at ``root``.
             resume: Continue an interrupted recording at ``root``.
+            made_with: How the episodes are made.
 
         Raises:
             DatasetError: ``root`` is taken, or the rate is no whole number of frames per second.
@@ -125,6 +132,7 @@ class EpisodeWriter:
             robot_type=contract.robot,
             overwrite=overwrite,
             resume=resume,
+            made_with=made_with,
         )
 
     @property
@@ -264,16 +272,16 @@ class EpisodeWriter:
                 "continue it with resume (--resume), or discard it with overwrite (--overwrite)."
             )
         if self._partial.exists() and resume:
-            started = json.loads(header.read_text()) if header.is_file() else None
-            if started != self._info:
+            started = json.loads(header.read_text()) if header.is_file() else {}
+            if others := _differences(started, self._begun_with):
                 raise DatasetError(
-                    f"recording '{self._partial}' was begun with other features, fps, file size "
-                    "or robot; discard it with overwrite (--overwrite)."
+                    f"recording '{self._partial}' was begun with another {' and '.join(others)}; "
+                    "resume it as it was begun, or discard it with overwrite (--overwrite)."
                 )
             return
         shutil.rmtree(self._partial, ignore_errors=True)
         (self._partial / "staged").mkdir(parents=True)
-        header.write_text(json.dumps(self._info))
+        header.write_text(json.dumps(self._begun_with))
 
     def _check_episode(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         if set(arrays) != set(self._features):
@@ -290,6 +298,18 @@ class EpisodeWriter:
                     f"'{key}' must be [T, {expected}] with the same T > 0 in every column "
                     f"(action has {num_frames}), got {list(shape)}."
                 )
+
+
+def _differences(started: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return the names of what differs; of how episodes are made, with both values."""
+    found = [key for key in now if key != "made_with" and started.get(key) != now[key]]
+    before, after = started.get("made_with", {}), now["made_with"]
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if old != new:
+            is_short = not isinstance(new, dict)
+            found.append(f"{key} ({old!r}, now {new!r})" if is_short else key)
+    return found
 
 
 def _with_video_info(feature: Feature, codec: str, fps: int) -> Feature:

@@ -50,7 +50,7 @@ class Policy:
         device: The device that was chosen.
 
     Raises:
-        ConfigError: The device is unknown or not there.
+        ConfigError: The device is unknown or not there, or there is no thread.
         CheckpointError: The model and the processing do not fit each other.
         ContractError: The contract does not fit the one that the model was trained on.
     """
@@ -66,6 +66,8 @@ class Policy:
         device: str = "cpu",
         instructions: Sequence[str] = (),
     ) -> None:
+        if num_threads < 1:
+            raise ConfigError(f"threads of torch must be at least 1, got {num_threads}.")
         _require_fitting_model(model, pipeline)
         if contract is not None:
             require_fitting_contract(contract, pipeline.contract)

@@ -184,11 +184,13 @@ class BatchSource:
         dataset, pipeline = self.dataset, self.pipeline
         features = None
         if self._recipe.cache_features:
-            with ProgressDisplay(console, "encoding", dataset.num_frames) as display:
+            with ProgressDisplay(
+                console, "encoding", dataset.num_frames, unit="frames"
+            ) as display:
                 features = cache_features(model, dataset, pipeline, display.advance)
             if not model.looks_beside_vlm:
                 return features
-        with ProgressDisplay(console, "reading", dataset.num_frames) as display:
+        with ProgressDisplay(console, "reading", dataset.num_frames, unit="frames") as display:
             images = store_images(
                 dataset, pipeline, self._data.texts, display.advance, self._data.history_index
             )

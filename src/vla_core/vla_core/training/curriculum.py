@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from vla_core.errors import ConfigError
+from vla_core.processing.value_checks import quoted
 from vla_core.training.batches import BatchSampler, Order
 from vla_core.training.recipe_sections import StageRecipe
+
+_MOST_NAMED = 8  # instructions in an error
 
 
 class Curriculum:
@@ -46,6 +49,13 @@ class Curriculum:
         self._samplers = []
         for number, stage in enumerate(self._stages):
             chosen = frames[_belongs(stage, episodes, texts)[frames]]
+            if len(frames) and not len(chosen):
+                raise ConfigError(
+                    f"curriculum.{number}: none of the {len(frames)} training frames belongs to "
+                    f"it ({_describe(stage)}); instructions of the dataset are "
+                    f"{quoted(sorted(set(texts))[:_MOST_NAMED])}. Change the stage, or train on "
+                    "all frames with curriculum=[]."
+                )
             try:
                 sampler = BatchSampler(chosen, batch_size, seed + 104_729 * number, order)
             except ConfigError as error:
@@ -76,6 +86,11 @@ class Curriculum:
 
     def _number(self, step: int) -> int:
         return sum(stage.from_step <= step for stage in self._stages) - 1
+
+
+def _describe(stage: StageRecipe) -> str:
+    chosen = {"episodes": stage.episodes, "instruction": stage.instruction}
+    return ", ".join(f"{key} {value}" for key, value in chosen.items() if value is not None)
 
 
 def _belongs(stage: StageRecipe, episodes: Tensor, texts: Sequence[str]) -> Tensor:

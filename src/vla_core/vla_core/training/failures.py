@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from vla_core.errors import TrainingError
 from vla_core.training.recipe import TrainRecipe
@@ -16,6 +18,7 @@ from vla_core.training.recipe import TrainRecipe
 _MEMINFO = Path("/proc/meminfo")
 # How PyTorch's allocators for the CPU say it, which have no exception of their own.
 _CPU_MESSAGES = ("not enough memory", "can't allocate memory", "cannot allocate memory")
+_LEAST_FREE_BYTES = 1_000_000
 _COMPILER_MODULES = ("torch._dynamo", "torch._inductor")
 
 
@@ -60,6 +63,29 @@ def explain_failures(
             smaller.append("precision=bf16")
         raise TrainingError(
             f"memory ran out while {activity}: {_first_line(error)} Try {', or '.join(smaller)}."
+        ) from error
+
+
+@contextmanager
+def explain_full_disk(folder: Path) -> Iterator[None]:
+    """Turn a lack of space for the files of a run into an error that says what to do.
+
+    Args:
+        folder: That of the run.
+
+    Raises:
+        TrainingError: A file could not be written, and the disk has no space left.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        # The writers of torch and safetensors do not say why they failed.
+        free = shutil.disk_usage(folder).free
+        if free >= _LEAST_FREE_BYTES:
+            raise
+        raise TrainingError(
+            f"the disk of '{folder}' is full ({free / 1e6:.1f} MB free): {_first_line(error)} "
+            "What was saved before is whole; free some space and go on with --resume."
         ) from error
 
 

@@ -27,11 +27,19 @@ class ProgressDisplay:
         title: What is counted.
         total: Count at the end; where it was too low an estimate, it grows with the count.
         start: Count at the beginning, of a resumed run.
-        per_count: Samples per count, for the rate.
+        per_count: Units per count, for the rate.
+        unit: What the rate counts.
     """
 
     def __init__(
-        self, console: Console, title: str, total: int, *, start: int = 0, per_count: int = 1
+        self,
+        console: Console,
+        title: str,
+        total: int,
+        *,
+        start: int = 0,
+        per_count: int = 1,
+        unit: str = "samples",
     ) -> None:
         self._console = console
         self._title = title
@@ -39,6 +47,7 @@ class ProgressDisplay:
         self._count = start
         self._start = start
         self._per_count = per_count
+        self._unit = unit
         self._loss: float | None = None
         self._began = time.monotonic()
         self._last_line = self._began
@@ -66,7 +75,8 @@ class ProgressDisplay:
             figures.append(f"loss {self._loss:.4f}")
         if learning_rate is not None:
             figures.append(f"lr {learning_rate:.1e}")
-        figures.append(f"{self._rate():.0f} samples/s")
+        rate = self._rate()
+        figures.append(f"{rate:.{0 if rate >= 10.0 else 1}f} {self._unit}/s")
         self._progress.update(
             self._task, completed=self._count, total=self._total, figures="  ".join(figures)
         )

@@ -120,7 +120,7 @@ def _open(path: str, skip_damaged: bool, console: Console) -> EpisodeDataset:
     if not skip_damaged:
         return dataset
     damaged = {}
-    with ProgressDisplay(console, "checking", dataset.num_episodes) as display:
+    with ProgressDisplay(console, "checking", dataset.num_episodes, unit="episodes") as display:
         for place, problem in dataset.find_damaged():
             if problem:
                 damaged[place] = problem

@@ -31,7 +31,7 @@ from vla_core.training.checkpoint import (
     restore_random_state,
     seed_everything,
 )
-from vla_core.training.failures import explain_failures, require_finite
+from vla_core.training.failures import explain_failures, explain_full_disk, require_finite
 from vla_core.training.interrupt import Interrupt, catch_interrupt
 from vla_core.training.learner import Learner
 from vla_core.training.model import build_model
@@ -188,6 +188,7 @@ class Trainer:
             catch_interrupt(insist=is_alone) as interrupt,
             display,
             explain_failures(recipe, "a step was trained"),
+            explain_full_disk(self.folder.root),
         ):
             must_stop = False
             while self._step < recipe.steps and not must_stop:

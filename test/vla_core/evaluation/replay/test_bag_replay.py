@@ -89,6 +89,8 @@ def test_a_saved_result_is_read_back_and_found_by_what_it_is_of(result, tmp_path
     own = {name: result.facts[name] for name in ("checkpoint_id", "bag_bytes", "settings")}
     assert load_finished(tmp_path, own) is not None
     assert load_finished(tmp_path, {**own, "checkpoint_id": "another"}) is None
+    (tmp_path / "ticks.npz").write_bytes((tmp_path / "ticks.npz").read_bytes()[:100])
+    assert load_finished(tmp_path, own) is None
 
 
 def test_worst_moments_that_nothing_can_draw_are_refused_before_the_recording_is_read(
@@ -112,6 +114,25 @@ def test_ticks_outside_of_episodes_are_not_judged(bags, policy, tmp_path):
     # The last chunks of the episode are compared as far as it goes.
     counts = found.horizon["count"][:, 0]
     assert counts[0] > counts[-1] > 0
+
+
+def test_no_chunk_is_judged_by_what_was_done_for_another_instruction(bags, replay, tmp_path):
+    words = [
+        bags.Sent(at, "/task", bags.STRING, bags.text(task))
+        for at, task in ((0, "pick"), (705, "place"))
+    ]
+    bag = bags.write_bag(tmp_path / "bag", [*bags.robot_messages(1400), *words])
+    found = replay(bag, instruction=None, instruction_topic="task")
+    alone = [
+        replay(
+            bags.write_bag(tmp_path / name, bags.robot_messages(700, start)), instruction=name
+        ).horizon["count"][:, 0]
+        for name, start in (("pick", 0), ("place", 700))
+    ]
+    assert set(found.facts["instructions"]) == {"pick", "place"}
+    # Each step of a chunk that begins with one instruction and ends with the other counts not.
+    lost = found.horizon["count"][0, 0] - found.horizon["count"][:, 0]
+    assert lost.tolist() == (sum(alone)[0] - sum(alone)).tolist()
 
 
 def test_a_replay_can_end_early(replay, robot_bag):

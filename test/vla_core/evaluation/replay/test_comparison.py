@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from vla_core.errors import ConfigError
 from vla_core.evaluation.replay.bag_result import BagResult
-from vla_core.evaluation.replay.comparison import compare_policies
+from vla_core.evaluation.replay.comparison import compare_policies, format_interval
+from vla_core.evaluation.replay.gate import Limit
 
 NUM_TICKS, CHUNK_SIZE = 120, 4
 
@@ -63,6 +64,16 @@ def test_a_policy_does_not_differ_from_itself(bags, result, policy):
     found = compare_policies([result], [result], policy.contract)
     assert (found["policy"]["difference"], found["policy"]["verdict"]) == (0.0, "undecided")
     assert "m" not in found
+
+
+def test_recordings_of_less_than_four_chunks_give_no_interval(bags):
+    short = [make_result(scores(n)[: 3 * CHUNK_SIZE]) for n in (1, 2)]
+    found = compare_policies(short[:1], short[1:], bags.make_contract())["policy"]
+    assert (found["blocks"], found["verdict"]) == (3, "undecided")
+    assert (found["lower"], found["upper"]) == (None, None)
+    assert format_interval(found, 1.0) == "too short: 3 of 4 blocks"
+    limit = Limit(path="comparison.policy.upper", maximum=1e9)
+    assert "not measured" in limit.find_fault({"comparison": {"policy": found}})
 
 
 def test_ticks_that_only_one_answered_do_not_count(bags):

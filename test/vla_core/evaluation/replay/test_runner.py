@@ -48,6 +48,14 @@ def test_an_interrupted_run_goes_on_where_it_stopped(job, fleet):
     assert len(outcomes) == 3
 
 
+def test_a_result_without_the_file_that_is_asked_for_is_not_taken(job, fleet):
+    list(replay_bags(job, fleet[:1]))
+    with_file = dataclasses.replace(job, writes_mcap=True)
+    assert with_file.finished(fleet[0]) is None
+    list(replay_bags(with_file, fleet[:1]))
+    assert with_file.finished(fleet[0]) is not None
+
+
 def test_results_of_other_settings_are_not_taken(job, fleet):
     list(replay_bags(job, fleet[:1]))
     other = dataclasses.replace(job, settings=dataclasses.replace(job.settings, seed=1))

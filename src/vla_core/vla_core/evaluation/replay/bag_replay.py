@@ -99,6 +99,7 @@ class BagReplay:
         self._asked: deque[AskedTick] = deque()
         self._pending: deque[AnsweredTick] = deque()
         self._stretch: tuple[int | None, int] | None = None
+        self._words = ""
         self._gaps: Counter[str] = Counter()
         self._refusals, self._lacking = Causes(), Causes()
         self._instructions: Counter[str] = Counter()
@@ -240,9 +241,11 @@ class BagReplay:
     def _enter(self, tick: ControlTick) -> None:
         """Notice that another unbroken stretch begins."""
         stretch = _stretch_of(tick)
-        if stretch != self._stretch:
+        words = self._words if tick.observation is None else tick.observation.instruction
+        # A chunk for one instruction is not judged by what was done for the next.
+        if (stretch, words) != (self._stretch, self._words):
             self._end_stretch()
-            self._stretch = stretch
+            self._stretch, self._words = stretch, words
 
     def _keep(
         self,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +49,7 @@ class BagResult:
     def save(self, folder: Path) -> None:
         """Write the result; `result.json` comes last, so that a folder with one is complete."""
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / _FACTS).unlink(missing_ok=True)
         arrays = {
             f"{part}:{name}": values
             for part in ("ticks", "horizon", "probes")
@@ -76,7 +78,10 @@ class BagResult:
                     "replay the bag again."
                 )
             parts: dict[str, dict[str, NDArray[Any]]] = {"ticks": {}, "horizon": {}, "probes": {}}
-            with np.load(folder / _ARRAYS, allow_pickle=False) as arrays:
+            with (
+                open(folder / _ARRAYS, "rb") as file,
+                np.load(file, allow_pickle=False) as arrays,
+            ):
                 for key in arrays.files:
                     part, _, name = key.partition(":")
                     parts[part][name] = arrays[key]
@@ -84,7 +89,7 @@ class BagResult:
                 (folder / f"worst_{number}.jpg").read_bytes()
                 for number in range(len(facts["worst"]))
             ]
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
             raise DatasetError(f"result in '{folder}' cannot be read: {error}.") from error
         return cls(facts=facts, frames=frames, **parts)
 

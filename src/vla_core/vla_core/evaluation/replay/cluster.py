@@ -47,7 +47,10 @@ def replay_on_cluster(
     if not bags:
         return
     _connect(ray, address, min(len(bags) * job.num_threads, os.cpu_count() or 1))
-    task = ray.remote(num_cpus=job.num_threads, max_retries=_MAX_RETRIES)(_replay)
+    # Ray hides the GPUs from a task that asks for none.
+    num_gpus = 1 if job.device == "cuda" else 0
+    options = ray.remote(num_cpus=job.num_threads, num_gpus=num_gpus, max_retries=_MAX_RETRIES)
+    task = options(_replay)
     folder = Path.cwd()
     pending = {task.remote(job, bag, folder): bag for bag in bags}
     try:

@@ -8,7 +8,7 @@ Kuensch, Annals of Statistics 17, 1989).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from vla_core.processing.contract import RobotContract
 _NUM_DRAWS = 2000
 _CONFIDENCE = 0.95
 _LEAST_BLOCKS = 4
-"""Blocks below which no verdict is given: so few cannot tell how much they differ."""
+"""Blocks below which there is no interval: so few cannot tell how much they differ."""
 BETTER, WORSE, UNDECIDED = "better", "worse", "undecided"
 
 
@@ -62,6 +62,13 @@ def compare_policies(
     return found
 
 
+def format_interval(part: Mapping[str, Any], scale: float) -> str:
+    """Return the interval of a difference for a reader, or why there is none."""
+    if part["lower"] is None:
+        return f"too short: {part['blocks']} of {_LEAST_BLOCKS} blocks"
+    return f"{scale * part['lower']:+.3g} to {scale * part['upper']:+.3g}"
+
+
 def _errors(result: BagResult, columns: NDArray[np.bool_] | None) -> NDArray[np.float64]:
     """Return every tick's mean error, [T]: of some joints, or of all in the policy's space."""
     if columns is None:
@@ -76,7 +83,8 @@ def _pairs(
     _, rows_a, rows_b = np.intersect1d(
         first.ticks["time_ns"], second.ticks["time_ns"], return_indices=True
     )
-    return rows_a, rows_b, max(1, len(first.horizon["count"]))
+    sizes = [len(result.horizon["count"]) for result in (first, second)]
+    return rows_a, rows_b, max(1, *sizes)
 
 
 def _blocks(
@@ -96,21 +104,30 @@ def _difference(blocks: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
         raise ConfigError("the policies answered no control tick in common.")
     sums = np.array([block.sum(axis=0) for block in blocks])  # [B, 2]
     counts = np.array([len(block) for block in blocks])
-    generator = np.random.default_rng(0)
-    draws = generator.integers(0, len(blocks), (_NUM_DRAWS, len(blocks)))
-    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)[:, None]  # [draws, 2]
-    tail = (1.0 - _CONFIDENCE) / 2.0
-    lower, upper = np.quantile(means[:, 1] - means[:, 0], (tail, 1.0 - tail))
     mean_a, mean_b = sums.sum(axis=0) / counts.sum()
-    is_decided = len(blocks) >= _LEAST_BLOCKS and not lower <= 0.0 <= upper
-    verdict = (WORSE if lower > 0.0 else BETTER) if is_decided else UNDECIDED
+    lower = upper = None
+    verdict = UNDECIDED
+    if len(blocks) >= _LEAST_BLOCKS:
+        lower, upper = _interval(sums, counts)
+        if not lower <= 0.0 <= upper:
+            verdict = WORSE if lower > 0.0 else BETTER
     return {
         "first_mae": float(mean_a),
         "second_mae": float(mean_b),
         "difference": float(mean_b - mean_a),
-        "lower": float(lower),
-        "upper": float(upper),
+        "lower": lower,
+        "upper": upper,
         "ticks": int(counts.sum()),
         "blocks": len(blocks),
         "verdict": verdict,
     }
+
+
+def _interval(sums: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Return the interval of the difference of means, from sums [B, 2] over blocks of ticks."""
+    generator = np.random.default_rng(0)
+    draws = generator.integers(0, len(sums), (_NUM_DRAWS, len(sums)))
+    means = sums[draws].sum(axis=1) / counts[draws].sum(axis=1)[:, None]  # [draws, 2]
+    tail = (1.0 - _CONFIDENCE) / 2.0
+    lower, upper = np.quantile(means[:, 1] - means[:, 0], (tail, 1.0 - tail))
+    return float(lower), float(upper)

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
-from vla_core.evaluation.replay.comparison import BETTER, WORSE
+from vla_core.evaluation.replay.comparison import BETTER, WORSE, format_interval
 
 
 def summarize(metrics: Mapping[str, Any]) -> RenderableType:
@@ -39,7 +39,7 @@ def describe_comparison(comparison: Mapping[str, Any]) -> RenderableType:
             f"{scale * part['first_mae']:.4g}",
             f"{scale * part['second_mae']:.4g}",
             f"{scale * part['difference']:+.3g}",
-            f"{scale * part['lower']:+.3g} to {scale * part['upper']:+.3g}",
+            format_interval(part, scale),
             Text(part["verdict"], style=colour),
         )
     return table

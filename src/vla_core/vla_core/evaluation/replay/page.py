@@ -24,7 +24,7 @@ from vla_core.evaluation.plots import draw_histogram
 from vla_core.evaluation.replay.action_units import SMALL_UNITS
 from vla_core.evaluation.replay.agreement import agreement_rows, agreement_text, agrees
 from vla_core.evaluation.replay.bag_result import BagResult
-from vla_core.evaluation.replay.comparison import WORSE
+from vla_core.evaluation.replay.comparison import WORSE, format_interval
 from vla_core.evaluation.replay.console import format_cuts, format_error, held_back_most
 from vla_core.evaluation.replay.figures import draw_horizon
 from vla_core.evaluation.replay.page_timeline import Timeline
@@ -146,7 +146,7 @@ class ReplayPage:
                     f"{scale * part['first_mae']:.4g}",
                     f"{scale * part['second_mae']:.4g}",
                     f"{scale * part['difference']:+.3g}",
-                    f"{scale * part['lower']:+.3g} to {scale * part['upper']:+.3g}",
+                    format_interval(part, scale),
                     f'<span class="{"bad" if is_worse else "word"}">{part["verdict"]}</span>',
                 ]
             )

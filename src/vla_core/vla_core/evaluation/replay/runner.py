@@ -58,8 +58,15 @@ class ReplayJob:
         """Return where the result of a recording is."""
         return self.folder / "bags" / self.bag_name(bag)
 
+    def _prediction_paths(self, bag: Path) -> list[Path]:
+        name = self.folder / "predictions" / self.bag_name(bag)
+        paths = [name] if self.writes_mcap else []
+        return [*paths, name.with_name(f"{name.name}.rrd")] if self.writes_rerun else paths
+
     def finished(self, bag: Path) -> BagResult | None:
         """Return the result of an earlier run that did exactly this, if there is one."""
+        if any(not path.exists() for path in self._prediction_paths(bag)):
+            return None
         identity = self.open_policy().checkpoint_id
         return load_finished(self.result_folder(bag), fingerprint(bag, identity, self.settings))
 
