@@ -99,6 +99,19 @@ def test_framework_with_one_space_refuses_a_robot_of_another_size(
         make_trainer(dataset=[{"path": str(dataset_root)}, other])
 
 
+def test_framework_with_one_space_refuses_a_robot_that_acts_in_another_way(
+    make_trainer, dataset_root, contract, tmp_path
+):
+    values = json.loads(json.dumps(contract.to_dict()))
+    values["robot"] = "delta-arm"
+    values["action"]["kind"] = "joint_delta"
+    (tmp_path / "delta.yaml").write_text(json.dumps(values))
+    path = str(dataset_root)
+    delta = {"path": path, "contract": str(tmp_path / "delta.yaml")}
+    with pytest.raises(ConfigError, match=r"'delta-arm' are joint_delta at .*train 'octo'"):
+        make_trainer(dataset=[{"path": path}, delta])
+
+
 def test_first_dataset_is_of_the_robot_that_the_policy_is_for(make_trainer, other):
     with pytest.raises(
         ConfigError, match=r"dataset\.0 is of .*name a dataset of that robot first"

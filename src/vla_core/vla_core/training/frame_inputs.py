@@ -181,8 +181,8 @@ def cache_features(
     """
     if not can_cache_features(model):
         raise ConfigError(
-            f"cache_features needs a frozen VLM, but {type(model).__name__} trains its own; "
-            "set cache_features=false or freeze_vlm=true."
+            f"cache_features needs a frozen VLM, which {type(model).__name__} has not; set "
+            "cache_features=false or, where it has one, model.freeze_vlm=true."
         )
     encode = _encoder_of(model)
     assert encode is not None

@@ -88,12 +88,16 @@ def open_sources(
         console: Where damaged episodes are named.
 
     Raises:
-        ConfigError: There are fewer frames than a batch needs, or more instructions than ids.
+        ConfigError: There are fewer frames than a batch needs, or more instructions than ids, or
+            robots act in other ways than the model's one head can.
         DatasetError: A dataset is damaged or does not fit its contract.
     """
     datasets = [_open(each.path, recipe.skip_damaged, console) for each in recipe.datasets]
     for dataset, space in zip(datasets, robots.of_datasets, strict=True):
         require_fit(dataset, robots.contract(space))
+    has_spaces = "spaces" in model.get_config()
+    if not has_spaces:
+        _require_one_meaning(robots, type(model).__name__)
     tasks = _tasks(datasets, model.get_config().get("num_tasks", 1))
     pipelines = {}
     for space in dict.fromkeys(robots.of_datasets):
@@ -108,11 +112,28 @@ def open_sources(
             history_length=model.get_config().get("history_length", 0),
             tasks=tasks,
         )
-    has_spaces = "spaces" in model.get_config()
     return tuple(
         BatchSource(recipe, dataset, pipelines[space], space if has_spaces else None)
         for dataset, space in zip(datasets, robots.of_datasets, strict=True)
     )
+
+
+def _require_one_meaning(robots: Robots, model: str) -> None:
+    """Refuse robots whose actions cannot come from one head.
+
+    Raises:
+        ConfigError: The kinds of their actions, or the times between two, differ.
+    """
+    first = robots.first.action
+    for contract in robots.others.values():
+        action = contract.action
+        if (action.kind, action.rate_hz) != (first.kind, first.rate_hz):
+            raise ConfigError(
+                f"the actions of robot '{contract.robot}' are {action.kind} at {action.rate_hz:g} "
+                f"Hz, those of '{robots.first.robot}' {first.kind} at {first.rate_hz:g} Hz, but "
+                f"{model} has one action head for all; leave that dataset out, or train 'octo', "
+                "which has one for each robot."
+            )
 
 
 def _open(path: str, skip_damaged: bool, console: Console) -> EpisodeDataset:

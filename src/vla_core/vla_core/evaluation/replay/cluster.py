@@ -47,7 +47,7 @@ def replay_on_cluster(
     if not bags:
         return
     _connect(ray, address, min(len(bags) * job.num_threads, os.cpu_count() or 1))
-    # Ray hides the GPUs from a task that asks for none.
+    # Each worker gets a GPU of its own; older Rays hide them from who asks for none.
     num_gpus = 1 if job.device == "cuda" else 0
     options = ray.remote(num_cpus=job.num_threads, num_gpus=num_gpus, max_retries=_MAX_RETRIES)
     task = options(_replay)
