@@ -82,7 +82,9 @@ def assert_it_works(contract, listener):
             assert limit.lower - 1e-6 <= position <= limit.upper + 1e-6
             assert abs(velocity) <= limit.velocity + 1e-6
     listener.listen_until(lambda: listener.heard["sim"], "the robot")
-    assert listener.heard["sim"][-1].rejected_trajectories == 0
+    # On a busy machine the robot may hear of a trajectory when it has ended.
+    reasons = {status.last_rejection for status in listener.heard["sim"]} - {""}
+    assert all("must not end in the past" in reason for reason in reasons), reasons
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
