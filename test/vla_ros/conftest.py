@@ -118,13 +118,19 @@ class Robot:
         self._trajectories = PolledSubscription(
             node, JointTrajectory, contract.command.topic, status_qos()
         )
-        self._status = PolledSubscription(node, CommandStatus, "command_node/status", status_qos())
+        every_status = status_qos()
+        every_status.depth = 1000  # This process may get no processor for a while.
+        self._status = PolledSubscription(node, CommandStatus, "command_node/status", every_status)
         self.sequence = itertools.count(1)
         self.controller = TrajectoryController(self._joints, start)
         self.position = self.start = start
         self.goal = np.add(start, [0.2, 0.1, -0.1, 0.1, 0.0, -0.2, 0.0])
         self.trajectories = []
-        self.status = None
+        self.statuses = []
+
+    @property
+    def status(self):
+        return self.statuses[-1] if self.statuses else None
 
     @property
     def now_ns(self):
@@ -137,7 +143,7 @@ class Robot:
         while (trajectory := self._trajectories.take_next()) is not None:
             self.controller.replace(trajectory, self.now_ns)
             self.trajectories.append(trajectory)
-        self.status = self._status.take() or self.status
+        self.statuses += self._status.take_all()
         self.position, velocity = self.controller.sample(self.now_ns)
         if measures:
             self._states.publish(

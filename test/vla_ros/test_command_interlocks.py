@@ -107,17 +107,9 @@ def wait_for(robot, wait_until, mode, reason="", **step):
 
 def listen_until(robot, wait_until, mode, reason):
     """Step until a mode is reached and return every status on the way there."""
-    heard = []
-
-    def reached():
-        before = robot.status
-        robot.step()
-        if robot.status is not before:
-            heard.append(robot.status)
-        return robot.status.mode == mode and reason in robot.status.reason
-
-    wait_until(reached, f"mode {mode}: {reason}")
-    return heard
+    num_before = len(robot.statuses)
+    wait_for(robot, wait_until, mode, reason)
+    return robot.statuses[num_before:]
 
 
 def assert_stop_is_within_limits(heard):

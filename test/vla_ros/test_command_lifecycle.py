@@ -69,7 +69,7 @@ def test_a_manager_brings_the_node_up_and_down_again(start_node, change_state, r
 
     start_node("command_node", "-p", "autostart:=false")
     for _ in range(2):
-        robot.status = None
+        robot.statuses.clear()
         assert change_state(Transition.TRANSITION_CONFIGURE)
         assert change_state(Transition.TRANSITION_ACTIVATE)
         wait_until(lambda: robot.step() or robot.status, "ticks")

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 
 import mujoco
@@ -155,3 +157,24 @@ def test_model_is_the_urdf_attached_to_the_scene(sim):
     for body in arm.bodies:
         if body.name != "world":
             assert sim.model.body(f"arm/{body.name}").id > 0
+
+
+def test_a_policy_can_be_trained_in_the_process_that_has_rendered():
+    # The optimizer imports Triton, which may bring an LLVM beside that of the renderer.
+    program = """
+import torch
+from vla_core.sim.scene import TabletopSim
+
+sim = TabletopSim()
+sim.reset(0)
+sim.render("front")
+layer = torch.nn.Linear(2, 2)
+optimizer = torch.optim.AdamW(layer.parameters())
+layer(torch.ones(1, 2)).sum().backward()
+optimizer.step()
+print("trained")
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, "trained\n"), result.stderr

@@ -7,9 +7,13 @@ step. The gymnasium environments and the ROS node step these classes.
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -151,6 +155,7 @@ class RobotSim(ABC):
 
     def _get_renderer(self) -> mujoco.Renderer:
         if self._renderer is None:
+            _load_triton()
             try:
                 self._renderer = mujoco.Renderer(self.model, self.render_size, self.render_size)
             except Exception as error:
@@ -160,3 +165,17 @@ class RobotSim(ABC):
                     "imported; 'egl' needs Mesa's library (libegl1)."
                 ) from error
         return self._renderer
+
+
+@cache
+def _load_triton() -> None:
+    """Load Triton's library, where it is installed, before Mesa loads the LLVM that it draws with.
+
+    PyTorch imports Triton with the first optimizer, and beside an LLVM that came before its own
+    that crashes (Triton 3.7, Mesa's EGL).
+    """
+    found = importlib.util.find_spec("triton")
+    for folder in (found.submodule_search_locations or ()) if found is not None else ():
+        library = Path(folder) / "_C/libtriton.so"
+        if library.is_file():
+            ctypes.CDLL(str(library))
