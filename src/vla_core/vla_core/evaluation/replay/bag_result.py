@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vla_core.errors import DatasetError
 
-_FACTS, _ARRAYS, _FORMAT = "result.json", "ticks.npz", 2
+_FACTS, _ARRAYS, _FORMAT = "result.json", "ticks.npz", 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
