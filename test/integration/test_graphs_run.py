@@ -23,7 +23,7 @@ pytestmark = pytest.mark.ros
 
 PATIENCE_S = 120.0
 FRAMEWORKS = [name for name in available_graphs() if name != "replay"]
-NUM_TICKS = 50
+NUM_TICKS = 100
 LAUNCH_FILES = Path(__file__).resolve().parents[2] / "launch"
 
 
@@ -82,9 +82,7 @@ def assert_it_works(contract, listener):
             assert limit.lower - 1e-6 <= position <= limit.upper + 1e-6
             assert abs(velocity) <= limit.velocity + 1e-6
     listener.listen_until(lambda: listener.heard["sim"], "the robot")
-    # On a busy machine the robot may hear of a trajectory when it has ended.
-    reasons = {status.last_rejection for status in listener.heard["sim"]} - {""}
-    assert all("must not end in the past" in reason for reason in reasons), reasons
+    assert listener.heard["sim"][-1].rejected_trajectories == 0
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)

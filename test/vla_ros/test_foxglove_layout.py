@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""The Foxglove layouts show topics, fields and joints that are there, under a title."""
+"""The Foxglove layout shows topics, fields and joints that are there, under a title."""
 
 import json
 import re
@@ -12,11 +12,8 @@ from vla_msgs.msg import CommandStatus, PolicyStatus
 from vla_core.processing.contract import load_contract
 
 CONTRACT = load_contract("sim")
-FOLDER = Path(__file__).resolve().parents[2] / "config/foxglove"
-LAYOUTS = {
-    path.name: json.loads(path.read_text(encoding="utf-8")) for path in FOLDER.glob("*.json")
-}
-LAYOUT = LAYOUTS["sim.json"]
+PATH = Path(__file__).resolve().parents[2] / "config/foxglove/sim.json"
+LAYOUT = json.loads(PATH.read_text(encoding="utf-8"))
 PANELS = LAYOUT["configById"]
 STATE = f"/{CONTRACT.state.topic}"
 CAMERAS = [f"/{camera.topic}" for camera in CONTRACT.cameras.values()]
@@ -44,24 +41,20 @@ def message_paths():
             yield name, panel["topicPath"]
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_every_panel_is_placed_once(name):
-    assert sorted(placed(LAYOUTS[name]["layout"])) == sorted(LAYOUTS[name]["configById"])
+def test_every_panel_is_placed_once():
+    assert sorted(placed(LAYOUT["layout"])) == sorted(PANELS)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_every_panel_has_a_title_in_foxglove_and_in_lichtblick(name):
-    panels = LAYOUTS[name]["configById"]
+def test_every_panel_has_a_title_in_foxglove_and_in_lichtblick():
     # Raw messages are under the name of their topic, with or without a title.
-    titled = {key: panel for key, panel in panels.items() if not key.startswith("RawMessages!")}
+    titled = {key: panel for key, panel in PANELS.items() if not key.startswith("RawMessages!")}
     titles = [panel["foxglovePanelTitle"] for panel in titled.values()]
     assert titles == [panel["lichtblickPanelTitle"] for panel in titled.values()]
     assert len(set(titles)) == len(titles)
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_no_legend_covers_what_is_plotted(name):
-    plots = [p for key, p in LAYOUTS[name]["configById"].items() if key.startswith("Plot!")]
+def test_no_legend_covers_what_is_plotted():
+    plots = [panel for key, panel in PANELS.items() if key.startswith("Plot!")]
     assert {plot["legendDisplay"] for plot in plots} == {"left"}
 
 

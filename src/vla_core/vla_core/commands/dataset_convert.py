@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
         if not args.instruction:
             raise DatasetError("the files of ACT have no instruction; give it by --instruction.")
         dataset, total = None, len(files)
-        features, fps, robot = act_features(files[0], storage or "video"), args.fps, None
-        fps = _ACT_FPS if fps is None else fps
+        features, robot = act_features(files[0], storage or "video"), None
+        fps = _ACT_FPS if args.fps is None else args.fps
     else:
         _refuse_unused(args)
         dataset = open_dataset(args.source, console, skip_bad=args.skip_bad)

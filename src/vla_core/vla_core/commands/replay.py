@@ -324,6 +324,8 @@ def _judge(
 
 def _outputs(job: ReplayJob) -> list[tuple[str, str]]:
     found = [("report.html", "figures, plots and frames"), ("metrics.json", "every figure")]
-    if job.writes_mcap or job.writes_rerun:
-        found.append(("predictions", "prediction and recording, for Foxglove or Rerun"))
+    if job.writes_mcap:
+        found.append(("predictions", "prediction and recording, for Foxglove with foxglove.json"))
+    elif job.writes_rerun:
+        found.append(("predictions", "prediction and recording, for Rerun"))
     return found

@@ -174,8 +174,8 @@ def _load_triton() -> None:
     PyTorch imports Triton with the first optimizer, and beside an LLVM that came before its own
     that crashes (Triton 3.7, Mesa's EGL).
     """
-    found = importlib.util.find_spec("triton")
-    for folder in (found.submodule_search_locations or ()) if found is not None else ():
-        library = Path(folder) / "_C/libtriton.so"
+    package = importlib.util.find_spec("triton")
+    if package is not None and package.origin is not None:
+        library = Path(package.origin).with_name("_C") / "libtriton.so"
         if library.is_file():
             ctypes.CDLL(str(library))
